@@ -1,0 +1,65 @@
+"""The ``dino`` command: one subcommand a job.
+
+Only the module of the chosen subcommand is imported, and those modules import torch inside ``run``, so that
+``dino --help`` answers at once and hundreds of short jobs pay only for what they use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from dino import __version__
+from dino.errors import EXIT_REQUEUE, EXIT_USER_ERROR, Interrupted, UserError
+
+# name -> what `dino --help` says; the module is dino.commands.<name>
+COMMANDS = {
+    "pretrain": "pretrain one run from its config.yaml or a recipe; resumes by itself",
+    "features": "write a checkpoint's features of a data set as .npz",
+    "knn": "weighted k-NN of a checkpoint or of two feature files",
+    "generate": "write a generated data set in its real format",
+    "sync": "deliver logged points and metrics to MLflow, once or while runs are going",
+    "doctor": "say what is installed, reachable and missing",
+}
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser, with the arguments of the ``chosen`` subcommand only (the others keep their one line of help)."""
+    parser = argparse.ArgumentParser(
+        prog="dino",
+        description="DINO (arXiv 2104.14294): pretrain and evaluate. `snakemake` runs all of it.",
+    )
+    parser.add_argument("--version", action="version", version=f"dino {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, line in COMMANDS.items():
+        command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        if name == chosen:
+            importlib.import_module(f"dino.commands.{name}").add_arguments(command)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 2 for a person's mistake, 75 for "run me again"."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    options = build_parser(chosen).parse_args(arguments)
+    from dino.log import logger, set_up_logging
+
+    set_up_logging(quiet=getattr(options, "quiet", False))
+    try:
+        importlib.import_module(f"dino.commands.{options.command}").run(options)
+    except UserError as error:
+        print(f"dino {options.command}: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except Interrupted as stop:
+        logger.warning("%s", stop)
+        return EXIT_REQUEUE
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `dino ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0

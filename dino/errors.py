@@ -1,0 +1,15 @@
+"""Errors that a person can cause, and the exit statuses that tell schedulers what happened."""
+
+EXIT_USER_ERROR = 2
+"""A mistake a person can mend: one sentence on stderr, no traceback."""
+
+EXIT_REQUEUE = 75
+"""EX_TEMPFAIL: state was saved after SIGTERM or SIGUSR2; run the same command again to go on."""
+
+
+class UserError(Exception):
+    """A mistake in the input; its message is one sentence that names the thing and the way out."""
+
+
+class Interrupted(Exception):  # noqa: N818  (not an error: the run is saved and resumable)
+    """A signal asked the run to stop and its state has been saved; becomes exit status 75."""
