@@ -11,5 +11,5 @@ class UserError(Exception):
     """A mistake in the input; its message is one sentence that names the thing and the way out."""
 
 
-class Interrupted(Exception):  # noqa: N818  (not an error: the run is saved and resumable)
+class Interrupted(Exception):
     """A signal asked the run to stop and its state has been saved; becomes exit status 75."""

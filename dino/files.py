@@ -35,18 +35,18 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
         _sync_folder(target.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(
                 f"no space left for {target}: free some, then run the same command again (nothing was lost)"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
             raise UserError(
                 f"cannot write {target}: {error.strerror}; choose a folder that you may write to"
             ) from error
         raise
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
 
 
@@ -77,6 +77,12 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         while block := handle.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _remove(temporary: Path) -> None:
+    # Nothing to remove where not even the folder could be made; the first error is the one to report.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        temporary.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
