@@ -1,0 +1,367 @@
+"""Claims: checkable statements of the paper over a study's cells, such as ``t008.knn.top1 < 2 * chance``.
+
+The language is a subset of Python's expressions, read with `ast` and never handed to `eval`:
+
+* a cell, ``variant.protocol.metric`` (``momentum.knn.top1``), ``chance`` (the accuracy of guessing, in their unit),
+  numbers;
+* ``+ - * /``, ``abs``, ``min``, ``max``, ``mean``;
+* ``<  <=  >  >=``, also chained, and ``and``, ``or``, ``not`` over such comparisons.
+
+``==`` is left out: two measured proportions are never usefully equal; ``abs(a - b) < 1`` says what is meant.
+
+How a claim is decided (`evaluate`), from the seeds for which every cell it names was measured:
+
+* **one seed**: a comparison whose two sides differ by less than one standard error is undecided. The error is that of
+  the difference of the two sides, propagated to first order from each cell's binomial error (`standard_error`), so
+  that a cell standing on both sides cancels. ``and``, ``or``, ``not`` combine the three outcomes by Kleene's rules.
+* **several seeds**: every seed is judged on its own cells (paired) at face value, and so is the mean over the seeds.
+  All true: holds. None true: fails. Otherwise undecided. That is the same bar as with one seed: numbers that all have
+  one sign have a mean at least as large as the standard error of that mean.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import fmean
+from typing import Literal
+
+from dino.config import suggest
+from dino.errors import UserError
+
+Word = Literal["holds", "fails", "undecided", "not run"]
+Truth = bool | None
+"""True, False, or None for undecided."""
+
+LONGEST = 500
+FUNCTIONS = ("abs", "min", "max", "mean")
+_COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool]]] = {
+    ast.Lt: ("<", operator.lt),
+    ast.LtE: ("<=", operator.le),
+    ast.Gt: (">", operator.gt),
+    ast.GtE: (">=", operator.ge),
+}
+_ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured number: its value, its unit and the number of test samples behind it (None where unknown)."""
+
+    value: float
+    n: int | None = None
+    unit: str = "%"
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """What became of a claim.
+
+    ``why`` says it in one line (which seeds, what is missing); ``numbers`` are the sides of each comparison, for the
+    mean over the seeds.
+    """
+
+    word: Word
+    why: str
+    numbers: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.why}" if self.why else self.word
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """A number and its gradient with respect to the cells it was made of (forward-mode differentiation)."""
+
+    value: float
+    gradient: Mapping[str, float]
+
+    def scaled(self, factor: float, value: float) -> _Quantity:
+        return _Quantity(value, {name: factor * slope for name, slope in self.gradient.items()})
+
+
+def standard_error(measurement: Measurement) -> float:
+    """Binomial standard error of a proportion, in its own unit; 0 where the test set's size or the unit gives none.
+
+    One success and one failure are added (Laplace), so that 0 % and 100 % of a finite test set are not taken for exact.
+    """
+    unit = {"%": 100.0, "fraction": 1.0, "": 1.0}.get(measurement.unit)
+    if unit is None or not measurement.n or not 0.0 <= measurement.value <= unit:
+        return 0.0
+    p = (measurement.value / unit * measurement.n + 1.0) / (measurement.n + 2.0)
+    return unit * math.sqrt(p * (1.0 - p) / measurement.n)
+
+
+def parse_claim(text: str) -> frozenset[str]:
+    """The cells that a claim names, as ``variant.protocol.metric``.
+
+    Raises:
+        UserError: The text is outside the language above; the part is named.
+    """
+    return _parse(text)[1]
+
+
+def check_claim(text: str, *, variants: Sequence[str], metrics: Sequence[str]) -> frozenset[str]:
+    """`parse_claim`, and each cell must be one of the study's.
+
+    Raises:
+        UserError: As `parse_claim`, or a variant or metric that the study has not (the nearest is suggested).
+    """
+    names = parse_claim(text)
+    for name in sorted(names):
+        variant, metric = split_cell(name)
+        if variant not in variants:
+            raise UserError(f"claim '{text}': no variant '{variant}'{suggest(variant, variants)}")
+        if metric not in metrics:
+            raise UserError(f"claim '{text}': the study has no metric '{metric}'{suggest(metric, metrics)}")
+    return names
+
+
+def split_cell(name: str) -> tuple[str, str]:
+    """``t008.knn.top1`` -> ``("t008", "knn.top1")``."""
+    variant, _, metric = name.partition(".")
+    return variant, metric
+
+
+def evaluate(
+    text: str,
+    *,
+    values: Mapping[str, Mapping[int, Measurement]],
+    chance: float | None = None,
+    missing: Mapping[str, str] | None = None,
+) -> ClaimVerdict:
+    """Decide a claim by the rules in this module's docstring.
+
+    Args:
+        text: The claim.
+        values: For each cell name, what each seed measured.
+        chance: Accuracy of guessing, in the cells' unit.
+        missing: Why a cell has no values, for the verdict ``not run``.
+
+    Raises:
+        UserError: The claim is malformed, or uses ``chance`` where there is none.
+    """
+    tree, names = _parse(text)
+    absent = sorted(name for name in names if not values.get(name))
+    if absent:
+        return ClaimVerdict("not run", f"{absent[0]}: {(missing or {}).get(absent[0], 'not measured')}")
+    seeds = sorted(set.intersection(*(set(values[name]) for name in names)))
+    if not seeds:
+        return ClaimVerdict("not run", "no seed has all of its cells")
+    if chance is None and any(isinstance(node, ast.Name) and node.id == "chance" for node in ast.walk(tree)):
+        raise UserError(f"claim '{text}' uses chance, but its protocol writes no chance level")
+    asked = len(set.union(*(set(values[name]) for name in names)))
+    share = f" ({len(seeds)} of {asked} seeds measured)" if len(seeds) < asked else ""
+
+    if len(seeds) == 1:
+        cells = {name: values[name][seeds[0]] for name in names}
+        errors = {name: standard_error(cells[name]) for name in names}
+        judge = _Judge({name: cell.value for name, cell in cells.items()}, chance=chance, errors=errors)
+        word = _word(judge.truth(tree))
+        why = f"one seed{share}"
+        if word == "undecided":
+            why = f"within one standard error on one seed{share}"
+        return ClaimVerdict(word, why, "; ".join(judge.numbers))
+
+    held = []
+    for seed in seeds:
+        held.append(_Judge({name: values[name][seed].value for name in names}, chance=chance).truth(tree))
+    means = {name: fmean(values[name][seed].value for seed in seeds) for name in names}
+    judge = _Judge(means, chance=chance)
+    of_mean = judge.truth(tree)
+    judged = {*held, of_mean}
+    word = _word(held[0]) if len(judged) == 1 else "undecided"
+    shown = {True: "true", False: "false", None: "undefined"}[of_mean]
+    why = f"true for {held.count(True)} of {len(seeds)} seeds and {shown} for their mean{share}"
+    return ClaimVerdict(word, why, "; ".join(judge.numbers))
+
+
+def _word(truth: Truth) -> Word:
+    return "undecided" if truth is None else "holds" if truth else "fails"
+
+
+class _Judge:
+    """Evaluates a checked tree for one set of values; without ``errors`` every comparison is taken at face value."""
+
+    def __init__(self, values: Mapping[str, float], *, chance: float | None, errors: Mapping[str, float] | None = None):
+        self.values = values
+        self.chance = chance
+        self.errors = errors or {}
+        self.numbers: list[str] = []
+
+    def truth(self, node: ast.expr) -> Truth:
+        if isinstance(node, ast.BoolOp):
+            truths = [self.truth(part) for part in node.values]  # all of them: their numbers are shown
+            decisive = isinstance(node.op, ast.Or)
+            if decisive in truths:
+                return decisive
+            return None if None in truths else not decisive
+        if isinstance(node, ast.UnaryOp):
+            inner = self.truth(node.operand)
+            return None if inner is None else not inner
+        assert isinstance(node, ast.Compare)
+        sides = [self.quantity(side) for side in (node.left, *node.comparators)]
+        truths = []
+        for left, op, right in zip(sides, node.ops, sides[1:], strict=False):
+            truths.append(self._compare(left, right, _COMPARISONS[type(op)][1]))
+        shown = [_show(sides[0].value)]
+        for op, side in zip(node.ops, sides[1:], strict=True):
+            shown += [_COMPARISONS[type(op)][0], _show(side.value)]
+        self.numbers.append(" ".join(shown))
+        return False if False in truths else None if None in truths else True
+
+    def _compare(self, left: _Quantity, right: _Quantity, holds: Callable[[float, float], bool]) -> Truth:
+        if not (math.isfinite(left.value) and math.isfinite(right.value)):
+            return None
+        slopes = dict(left.gradient)
+        for name, slope in right.gradient.items():
+            slopes[name] = slopes.get(name, 0.0) - slope
+        error = math.sqrt(sum((slope * self.errors.get(name, 0.0)) ** 2 for name, slope in slopes.items()))
+        if abs(left.value - right.value) < error:
+            return None
+        return holds(left.value, right.value)
+
+    def quantity(self, node: ast.expr) -> _Quantity:
+        if isinstance(node, ast.Constant):
+            return _Quantity(float(node.value), {})  # type: ignore[arg-type]  # _check let only numbers through
+        if isinstance(node, ast.Name):
+            return _Quantity(math.nan if self.chance is None else self.chance, {})
+        if isinstance(node, ast.Attribute):
+            name = _dotted(node) or ""
+            return _Quantity(self.values[name], {name: 1.0})
+        if isinstance(node, ast.UnaryOp):
+            inner = self.quantity(node.operand)
+            return inner.scaled(-1.0, -inner.value) if isinstance(node.op, ast.USub) else inner
+        if isinstance(node, ast.BinOp):
+            return _arithmetic(node.op, self.quantity(node.left), self.quantity(node.right))
+        assert isinstance(node, ast.Call)
+        assert isinstance(node.func, ast.Name)
+        parts = [self.quantity(part) for part in node.args]
+        match node.func.id:
+            case "abs":
+                return parts[0].scaled(math.copysign(1.0, parts[0].value), abs(parts[0].value))
+            case "min":
+                return min(parts, key=lambda part: part.value)
+            case "max":
+                return max(parts, key=lambda part: part.value)
+            case _:
+                total = parts[0]
+                for part in parts[1:]:
+                    total = _arithmetic(ast.Add(), total, part)
+                return total.scaled(1.0 / len(parts), total.value / len(parts))
+
+
+def _arithmetic(op: ast.operator, left: _Quantity, right: _Quantity) -> _Quantity:
+    a, b = left.value, right.value
+    match op:
+        case ast.Add():
+            value, da, db = a + b, 1.0, 1.0
+        case ast.Sub():
+            value, da, db = a - b, 1.0, -1.0
+        case ast.Mult():
+            value, da, db = a * b, b, a
+        case _:
+            if b == 0.0:
+                return _Quantity(math.nan, {})  # a comparison with it is undecided
+            value, da, db = a / b, 1.0 / b, -a / b / b
+    gradient = {name: da * slope for name, slope in left.gradient.items()}
+    for name, slope in right.gradient.items():
+        gradient[name] = gradient.get(name, 0.0) + db * slope
+    return _Quantity(value, gradient)
+
+
+def _show(value: float) -> str:
+    return f"{value:.1f}"
+
+
+# --- parsing ---------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _parse(text: str) -> tuple[ast.expr, frozenset[str]]:
+    if len(text) > LONGEST:  # bounds the recursion below
+        raise UserError(f"claim '{text[:40]}...' is longer than {LONGEST} characters: split it in two")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        reason = getattr(error, "msg", None) or "it cannot be read"
+        raise UserError(f"claim '{text}' is not an expression: {reason}") from None
+    names: set[str] = set()
+    _check_condition(tree, text, names)
+    if not names:
+        raise UserError(f"claim '{text}' names no cell; write one as variant.protocol.metric, e.g. momentum.knn.top1")
+    return tree, frozenset(names)
+
+
+def _check_condition(node: ast.expr, text: str, names: set[str]) -> None:
+    if isinstance(node, ast.BoolOp):
+        for part in node.values:
+            _check_condition(part, text, names)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        _check_condition(node.operand, text, names)
+    elif isinstance(node, ast.Compare):
+        for op in node.ops:
+            if type(op) not in _COMPARISONS:
+                hint = (
+                    "; write abs(a - b) < 1 with the difference you allow" if isinstance(op, ast.Eq | ast.NotEq) else ""
+                )
+                raise UserError(f"claim '{text}': comparisons are < <= > >= only{hint}")
+        for side in (node.left, *node.comparators):
+            _check_number(side, text, names)
+    else:
+        raise UserError(
+            f"claim '{text}': '{ast.unparse(node)}' is no comparison; a claim is one, e.g. a.knn.top1 > b.knn.top1"
+        )
+
+
+def _check_number(node: ast.expr, text: str, names: set[str]) -> None:
+    part = ast.unparse(node)
+    match node:
+        case ast.Constant(value=bool()) | ast.Constant(value=complex()):
+            raise UserError(f"claim '{text}': '{part}' is no number")
+        case ast.Constant(value=int() | float() as number):
+            if abs(number) > 1e12:
+                raise UserError(f"claim '{text}': the number {part[:20]} is beyond anything measured")
+        case ast.Name(id="chance"):
+            return
+        case ast.Name():
+            raise UserError(
+                f"claim '{text}': unknown name '{part}'; a cell is variant.protocol.metric, e.g. {part}.knn.top1"
+            )
+        case ast.Attribute():
+            name = _dotted(node)
+            if name is None or name.count(".") != 2:
+                raise UserError(
+                    f"claim '{text}': '{part}' is no cell; write variant.protocol.metric, e.g. momentum.knn.top1"
+                )
+            names.add(name)
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
+            _check_number(node.operand, text, names)
+        case ast.BinOp() if isinstance(node.op, _ARITHMETIC):
+            _check_number(node.left, text, names)
+            _check_number(node.right, text, names)
+        case ast.Call(func=ast.Name(id=function), keywords=[]):
+            if function not in FUNCTIONS:
+                raise UserError(
+                    f"claim '{text}': unknown function '{function}'{suggest(function, FUNCTIONS)} "
+                    f"(known: {', '.join(FUNCTIONS)})"
+                )
+            if not node.args or (function == "abs" and len(node.args) != 1):
+                raise UserError(f"claim '{text}': '{part}' has the wrong number of arguments")
+            for argument in node.args:
+                _check_number(argument, text, names)
+        case _:
+            raise UserError(f"claim '{text}': '{part}' is not part of the language of claims")
+
+
+def _dotted(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        inner = _dotted(node.value)
+        return None if inner is None else f"{inner}.{node.attr}"
+    return None
