@@ -1,0 +1,1 @@
+"""Tracking: the journal that jobs write, and the mirror that shows it in MLflow."""
