@@ -1,0 +1,222 @@
+"""Studies: the YAML files in `ablations/`, each one table or figure of the paper (or a user's own).
+
+A study lists variants as overrides on a recipe in the paper's units, the metrics to measure, the published values and
+the claims. Everything that a person can mistype is checked here, with file, line and key.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dino.config import RECIPES, RunConfig, load_recipe
+from dino.errors import UserError
+from workflow.documents import Document, build_model, fail_validation, read_document
+from workflow.protocols import PROTOCOLS
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+RESERVED = frozenset({"chance", "abs", "min", "max", "and", "or", "not", "in", "is", "if", "else", "for", "lambda"})
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Variant(_Model):
+    """One row or point of a study."""
+
+    label: str
+    """What tables and figures call it."""
+    set: dict[str, Any] = {}
+    """Overrides on the base recipe: fields of `dino.config.RunConfig`, in the paper's units."""
+    published: dict[str, Number] = {}
+    """Published values by metric, e.g. ``knn.top1: 43.9``."""
+    quoted: bool = False
+    """The numbers are quoted from elsewhere: nothing runs."""
+    note: str | None = None
+    """A footnote of the table."""
+
+
+class Claim(_Model):
+    """A checkable statement over a study's cells."""
+
+    say: str
+    """The statement in words."""
+    check: str
+    """The same as an expression: ``momentum.knn.top1 > student_copy.knn.top1``, ``t008.knn.top1 < 2 * chance``."""
+    source: str
+    """Where the paper says it, e.g. ``App. D``, or ``project check``."""
+
+
+class Study(_Model):
+    """One file of `ablations/`."""
+
+    name: str
+    """The file's stem."""
+    path: Path
+    title: str
+    paper: str
+    """The table, figure or section, e.g. ``App. D``."""
+    description: str = ""
+    base: str
+    """The recipe that variants override."""
+    metrics: Annotated[list[str], Field(min_length=1)]
+    """``protocol.metric`` each; the first is the headline."""
+    variants: Annotated[dict[str, Variant], Field(min_length=1)]
+    """In the order of the table."""
+    claims: list[Claim] = []
+    reference: str | None = None
+    """The variant that the others are compared with."""
+    axis: str | None = None
+    """The configuration field that the variants vary, for plots."""
+    tolerance: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Points within which a number counts as reproduced, by metric; 1 where nothing is said."""
+    limits: dict[str, str] = {}
+    """Why a contrast cannot show at a scale, by the scale's name."""
+
+    @property
+    def protocols(self) -> list[str]:
+        """The protocols behind the metrics, each once, in order."""
+        return list(dict.fromkeys(metric.split(".")[0] for metric in self.metrics))
+
+    def digest(self) -> str:
+        """Changes when anything that the artefacts show changes; comments and key order change nothing."""
+        content = json.dumps(self.model_dump(mode="json", exclude={"path"}), sort_keys=False)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+HIDDEN = ("name", "path")
+"""Fields of a `Study` that do not stand in the file."""
+
+
+def load_studies(folder: Path) -> dict[str, Study]:
+    """All studies of ``folder``, by name.
+
+    Raises:
+        UserError: The first mistake found, with file, line and key.
+    """
+    return {name: load_study(folder / f"{name}.yaml") for name in study_names(folder)}
+
+
+def study_names(folder: Path) -> list[str]:
+    """The names of the studies in ``folder``, sorted; reads none of them."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of studies")
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_study(path: Path) -> Study:
+    """Read and check one study.
+
+    Raises:
+        UserError: Names file, line and key; a misspelt word comes with the nearest known one.
+    """
+    document = read_document(path)
+    if not NAME.fullmatch(path.stem):
+        raise UserError(f"{path}: a study's file name may hold a-z, 0-9 and _ only, and starts with a letter")
+    study = build_model(Study, document, name=path.stem, path=path)
+    _check_metrics(study, document)
+    recipe = _check_base(study, document)
+    for name, variant in study.variants.items():
+        _check_variant(name, variant, study, recipe, document)
+    if study.reference is not None and study.reference not in study.variants:
+        document.fail_unknown(("reference", study.reference), study.variants, what="variant")
+    if study.axis is not None and study.axis not in RunConfig.model_fields:
+        document.fail_unknown(("axis", study.axis), RunConfig.model_fields, what="configuration field")
+    for index, claim in enumerate(study.claims):
+        _check_claim(index, claim, study, document)
+    return study
+
+
+def _check_metrics(study: Study, document: Document) -> None:
+    for index, metric in enumerate(study.metrics):
+        protocol, _, name = metric.partition(".")
+        where = ("metrics", index)
+        if protocol not in PROTOCOLS:
+            known = [f"{known.name}.{next(iter(known.metrics))}" for known in PROTOCOLS.values()]
+            document.fail_unknown((*where, metric), known, what="metric")
+        if not PROTOCOLS[protocol].knows(name):
+            known = [f"{protocol}.{known}" for known in PROTOCOLS[protocol].metrics]
+            document.fail_unknown((*where, metric), known, what="metric")
+    for key in study.tolerance:
+        if key not in study.metrics:
+            document.fail_unknown(("tolerance", key), study.metrics, what="metric")
+
+
+def _check_base(study: Study, document: Document) -> dict[str, Any]:
+    known = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    if study.base not in known:
+        document.fail_unknown(("base", study.base), known, what="recipe")
+    return load_recipe(study.base)
+
+
+def _check_variant(name: str, variant: Variant, study: Study, recipe: dict[str, Any], document: Document) -> None:
+    where = ("variants", name)
+    if name in RESERVED:
+        document.fail(where, "this word has a meaning in claims; choose another name")
+    if not NAME.fullmatch(name):
+        document.fail(
+            where, "a variant's name may hold a-z, 0-9 and _ only, starts with a letter, and is no reserved word"
+        )
+    for key in variant.set:
+        if key not in RunConfig.model_fields:
+            document.fail_unknown((*where, "set", key), RunConfig.model_fields)
+    for key in ("seed", "dataset_version"):
+        if key in variant.set:
+            document.fail((*where, "set", key), "this is set by the workflow; use `--config seeds=N` for more seeds")
+    for key in variant.published:
+        if key not in study.metrics:
+            document.fail_unknown((*where, "published", key), study.metrics, what="metric")
+    try:
+        RunConfig(**{**recipe, **variant.set})
+    except ValidationError as error:
+        fail_validation(document, error, RunConfig, prefix=(*where, "set"))
+
+
+def _check_claim(index: int, claim: Claim, study: Study, document: Document) -> None:
+    where = ("claims", index, "check")
+    try:
+        names = claim_names(claim.check)
+    except UserError as error:
+        document.fail(where, str(error))
+    known = [f"{variant}.{metric}" for variant in study.variants for metric in study.metrics]
+    for name in names:
+        variant, _, metric = name.partition(".")
+        if name in known or name == "chance":
+            continue
+        if variant not in study.variants:
+            document.fail_unknown((*where, variant), study.variants, what="variant")
+        document.fail_unknown((*where, metric), study.metrics, what="metric")
+
+
+def claim_names(check: str) -> list[str]:
+    """The dotted names of a claim's expression, each once.
+
+    Raises:
+        UserError: Not an expression.
+    """
+    try:
+        tree = ast.parse(check, mode="eval")
+    except SyntaxError:
+        raise UserError(f"not an expression: {check}") from None
+    return list(dict.fromkeys(_dotted_names(tree)))
+
+
+def _dotted_names(node: ast.AST) -> Iterable[str]:
+    if isinstance(node, ast.Attribute | ast.Name):
+        yield ast.unparse(node)
+        return
+    if isinstance(node, ast.Call):
+        for argument in node.args:
+            yield from _dotted_names(argument)
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from _dotted_names(child)
