@@ -1,0 +1,1 @@
+"""Features, protocols and their metrics files. Importing the package imports no torch."""
