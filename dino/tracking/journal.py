@@ -47,6 +47,8 @@ class Journal:
 
     def __init__(self, run_dir: str | os.PathLike[str], *, name: str = JOURNAL) -> None:
         self.path = Path(run_dir) / name
+        self.last_step: int | None = None
+        """Step of the last line; None for an empty journal."""
         self._descriptor: int | None = None
         self._open()
 
@@ -59,11 +61,15 @@ class Journal:
             metrics: Name to value. Names have letters, digits, ``_ - . / :`` and spaces, as MLflow demands.
 
         Raises:
-            ValueError: A name that MLflow would refuse, or a closed journal.
+            ValueError: A name that MLflow would refuse, a step not beyond the last one, or a closed journal.
             UserError: The disk is full.
         """
         if self._descriptor is None:
             raise ValueError(f"{self.path}: the journal is closed")
+        if self.last_step is not None and step <= self.last_step:
+            raise ValueError(
+                f"{self.path}: step {step} after step {self.last_step}: each step is logged once, in order"
+            )
         for name in metrics:
             check_metric_name(name)
         line = {
@@ -73,6 +79,7 @@ class Journal:
             "metrics": {name: _to_json(value) for name, value in metrics.items()},
         }
         self._write(json.dumps(line, allow_nan=False, separators=(", ", ": ")).encode() + b"\n")
+        self.last_step = int(step)
 
     def truncate(self, step: int) -> None:
         """Drop, atomically, every line beyond ``step`` (the step of the checkpoint that the run resumes from)."""
@@ -115,9 +122,12 @@ class Journal:
         except (PermissionError, NotADirectoryError, FileExistsError) as error:
             raise UserError(f"cannot write {self.path}: {error.strerror}; choose a folder you may write to") from error
         size = os.fstat(self._descriptor).st_size
-        whole = _end_of_last_line(self._descriptor, size)
+        whole = _newline_before(self._descriptor, size)
         if whole < size:
             os.ftruncate(self._descriptor, whole)
+        start = _newline_before(self._descriptor, whole - 1) if whole else 0
+        last = parse_line(os.pread(self._descriptor, whole - start, start))
+        self.last_step = None if last is None else last.step
 
     def _write(self, line: bytes) -> None:
         assert self._descriptor is not None
@@ -188,9 +198,8 @@ def _whole_lines(path: Path) -> list[bytes]:
     return lines
 
 
-def _end_of_last_line(descriptor: int, size: int) -> int:
-    """Offset just after the last newline, read backwards in blocks."""
-    end = size
+def _newline_before(descriptor: int, end: int) -> int:
+    """Offset just after the last newline among the first ``end`` bytes, read backwards in blocks; 0 without one."""
     while end > 0:
         start = max(0, end - 65536)
         position = os.pread(descriptor, end - start, start).rfind(b"\n")

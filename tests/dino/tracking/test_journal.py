@@ -170,6 +170,23 @@ def test_logging_after_close_is_an_error(tmp_path):
         log.log(1, 0, {})
 
 
+@pytest.mark.parametrize("step", [3, 2])
+def test_a_step_that_stands_already_is_refused_also_after_reopening(tmp_path, step):
+    fill(tmp_path, 3)
+    with Journal(tmp_path) as log, pytest.raises(ValueError, match="after step 3"):
+        log.log(step, 0.1, {"loss": 1})
+
+
+def test_after_truncation_the_dropped_steps_may_be_logged_again(tmp_path):
+    fill(tmp_path, 3)
+    with Journal(tmp_path) as log:
+        log.truncate(1)
+        assert log.last_step == 1
+        log.truncate(0)
+        assert log.last_step is None
+        log.log(1, 0.1, {"loss": 1})
+
+
 def test_importing_the_journal_brings_in_neither_torch_nor_mlflow():
     code = "import sys, dino.tracking.journal; sys.exit(any(m in sys.modules for m in ('torch', 'mlflow', 'pandas')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
