@@ -6,11 +6,10 @@ the claims. Everything that a person can mistype is checked here, with file, lin
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
+import keyword
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,10 +19,12 @@ from dino.config import RECIPES, RunConfig, load_recipe
 from dino.errors import UserError
 from workflow.documents import Document, build_model, fail_validation, read_document
 from workflow.protocols import PROTOCOLS
+from workflow.results.claims import FUNCTIONS, check_claim
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-RESERVED = frozenset({"chance", "abs", "min", "max", "and", "or", "not", "in", "is", "if", "else", "for", "lambda"})
+RESERVED = frozenset({"chance", *FUNCTIONS, *keyword.kwlist})
+"""Words that mean something else in a claim."""
 
 
 class _Model(BaseModel):
@@ -182,41 +183,7 @@ def _check_variant(name: str, variant: Variant, study: Study, recipe: dict[str, 
 
 
 def _check_claim(index: int, claim: Claim, study: Study, document: Document) -> None:
-    where = ("claims", index, "check")
     try:
-        names = claim_names(claim.check)
+        check_claim(claim.check, variants=list(study.variants), metrics=study.metrics)
     except UserError as error:
-        document.fail(where, str(error))
-    known = [f"{variant}.{metric}" for variant in study.variants for metric in study.metrics]
-    for name in names:
-        variant, _, metric = name.partition(".")
-        if name in known or name == "chance":
-            continue
-        if variant not in study.variants:
-            document.fail_unknown((*where, variant), study.variants, what="variant")
-        document.fail_unknown((*where, metric), study.metrics, what="metric")
-
-
-def claim_names(check: str) -> list[str]:
-    """The dotted names of a claim's expression, each once.
-
-    Raises:
-        UserError: Not an expression.
-    """
-    try:
-        tree = ast.parse(check, mode="eval")
-    except SyntaxError:
-        raise UserError(f"not an expression: {check}") from None
-    return list(dict.fromkeys(_dotted_names(tree)))
-
-
-def _dotted_names(node: ast.AST) -> Iterable[str]:
-    if isinstance(node, ast.Attribute | ast.Name):
-        yield ast.unparse(node)
-        return
-    if isinstance(node, ast.Call):
-        for argument in node.args:
-            yield from _dotted_names(argument)
-        return
-    for child in ast.iter_child_nodes(node):
-        yield from _dotted_names(child)
+        document.fail(("claims", index, "check"), str(error))

@@ -1,0 +1,60 @@
+"""The workflow's settings: `workflow/config.yaml` and what ``snakemake --config`` puts over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from dino.config import explain_validation
+from dino.errors import UserError
+from workflow.documents import build_model, read_document
+
+
+class Settings(BaseModel):
+    """What a person may choose for one call."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scale: str = "laptop"
+    """A file of `workflow/scales/`."""
+    studies: Literal["headline", "all"] | list[str] = "headline"
+    """Names of files in `ablations/`, separated by commas; or ``headline``; or ``all``."""
+    headline: Annotated[list[str], Field(min_length=1)]
+    """The studies that run where nothing is said."""
+    seeds: Annotated[int, Field(ge=1)] = 1
+    """Runs of each variant, with seeds 0, 1, ..."""
+    tracking: Literal["on", "off"] = "on"
+    """Whether runs are mirrored to MLflow while they go."""
+
+    @field_validator("studies", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in ("headline", "all"):
+            return [name.strip() for name in value.split(",") if name.strip()]
+        return value
+
+    @field_validator("tracking", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        # YAML and Snakemake's --config read a bare `off` as false.
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """Check Snakemake's merged ``config``.
+
+    Raises:
+        UserError: Names the key; a misspelt one comes with the nearest.
+    """
+    try:
+        return Settings(**config)
+    except ValidationError as error:
+        raise UserError(f"--config or workflow/config.yaml: {explain_validation(error, Settings)}") from None
+
+
+def headline_studies(root: Path) -> list[str]:
+    """The default studies, from `workflow/config.yaml` of the project in ``root``."""
+    return build_model(Settings, read_document(root / "workflow" / "config.yaml")).headline
