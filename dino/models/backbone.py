@@ -1,0 +1,59 @@
+"""One entry for every backbone: a name and its sizes in, a module that maps images to one feature out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from dino.errors import UserError
+
+if TYPE_CHECKING:
+    from dino.models.resnet import ResNet50
+    from dino.models.vit import VisionTransformer
+
+    Backbone: TypeAlias = VisionTransformer | ResNet50
+
+
+def build_backbone(
+    *,
+    arch: str,
+    patch_size: int,
+    img_size: int,
+    embed_dim: int | None = None,
+    depth: int | None = None,
+    num_heads: int | None = None,
+    drop_path_rate: float = 0.0,
+) -> Backbone:
+    """A freshly initialised backbone (protocols A.1); draws from torch's global generator.
+
+    Args:
+        arch: ``vit_nano``, ``vit_tiny``, ``vit_small``, ``vit_base`` or ``resnet50``.
+        patch_size: Side of a patch in pixels; ResNet-50 has none and ignores it.
+        img_size: Side in pixels of the images that the position table is made for (224 in the paper); ResNet-50
+            ignores it.
+        embed_dim: Width instead of the architecture's own.
+        depth: Number of blocks instead of the architecture's own.
+        num_heads: Attention heads instead of the architecture's own.
+        drop_path_rate: Stochastic depth rate of the last block, rising linearly from 0 in the first. ViT only.
+
+    Raises:
+        UserError: An unknown architecture, or sizes that do not fit together.
+    """
+    if arch == "resnet50":
+        from dino.models.resnet import ResNet50
+
+        if (embed_dim, depth, num_heads) != (None, None, None):
+            raise UserError("resnet50 has a fixed shape: leave out embed_dim, depth and num_heads")
+        return ResNet50()
+    from dino.models.vit import VIT_SHAPES, VisionTransformer
+
+    if arch not in VIT_SHAPES:
+        raise UserError(f"no architecture '{arch}' (known: {', '.join([*VIT_SHAPES, 'resnet50'])})")
+    shape = VIT_SHAPES[arch]
+    return VisionTransformer(
+        patch_size=patch_size,
+        img_size=img_size,
+        embed_dim=embed_dim or shape.embed_dim,
+        depth=depth or shape.depth,
+        num_heads=num_heads or shape.num_heads,
+        drop_path_rate=drop_path_rate,
+    )

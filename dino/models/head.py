@@ -1,0 +1,120 @@
+"""The projection head (protocols A.2; paper section 3.1, appendix C and Fig. 9)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dino.config import RunConfig
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
+
+
+class Prototypes(nn.Module):
+    """The weight-normalised last layer: logits of a (B, D) against K rows w_k = g_k v_k / |v_k|, no bias.
+
+    The parameters keep the names and shapes of `torch.nn.utils.weight_norm`, which the released weights have:
+    ``weight_g`` (K, 1), all 1 at the start, and ``weight_v`` (K, D).
+
+    Args:
+        in_dim: D.
+        out_dim: K.
+        frozen_gain: Keeps g at its value, 1: the logits of unit vectors are then cosines.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, *, frozen_gain: bool) -> None:
+        super().__init__()
+        self.weight_g = nn.Parameter(torch.ones(out_dim, 1), requires_grad=not frozen_gain)
+        self.weight_v = nn.Parameter(torch.empty(out_dim, in_dim))
+        bound = 1 / math.sqrt(in_dim)  # torch's own initialisation of a Linear
+        nn.init.uniform_(self.weight_v, -bound, bound)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D) -> (B, K)."""
+        # The fused kernel reads v once and writes w once, and so does its backward; g costs a factor for each row.
+        return F.linear(x, torch._weight_norm(self.weight_v, self.weight_g, 0))
+
+    def extra_repr(self) -> str:
+        """Sizes, for `print(head)`."""
+        out_dim, in_dim = self.weight_v.shape
+        return f"in_dim={in_dim}, out_dim={out_dim}, frozen_gain={not self.weight_g.requires_grad}"
+
+
+class ProjectionHead(nn.Module):
+    """An MLP, L2 normalisation to the unit sphere, and the prototypes: (B, in_dim) -> (B, K).
+
+    Without bottleneck (Fig. 9, right) the MLP's last Linear goes straight to K, with a bias; nothing is normalised.
+    It is called ``last_layer`` too, so that what the trainer does to the prototypes is done to it.
+
+    Args:
+        in_dim: Width of the backbone's feature.
+        out_dim: K.
+        layers: Linear layers of the MLP; 1 is a single Linear. Activation (and BN) follow all but its last.
+        hidden_dim: Width between the MLP's layers.
+        bottleneck_dim: Width before the prototypes; None leaves the bottleneck out.
+        batch_norm: BN after each hidden Linear, for convnets.
+        activation: ``gelu`` (exact) or ``relu``.
+        norm_last_layer: Freezes the prototypes' gain at 1.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        layers: int = 3,
+        hidden_dim: int = 2048,
+        bottleneck_dim: int | None = 256,
+        batch_norm: bool = False,
+        activation: str = "gelu",
+        norm_last_layer: bool = True,
+    ) -> None:
+        super().__init__()
+        self.has_bottleneck = bottleneck_dim is not None
+        modules: list[nn.Module] = []
+        width = in_dim
+        for _ in range(layers - 1):
+            modules.append(nn.Linear(width, hidden_dim))
+            if batch_norm:
+                modules.append(nn.BatchNorm1d(hidden_dim))
+            modules.append(_ACTIVATIONS[activation]())
+            width = hidden_dim
+        if bottleneck_dim is not None:
+            modules.append(nn.Linear(width, bottleneck_dim))
+            width = bottleneck_dim
+        # A lone Linear is not wrapped: the released layout calls it `mlp`, not `mlp.0`.
+        self.mlp = modules[0] if len(modules) == 1 else nn.Sequential(*modules)
+        self.last_layer: nn.Module
+        if bottleneck_dim is not None:
+            self.last_layer = Prototypes(width, out_dim, frozen_gain=norm_last_layer)
+        else:
+            self.last_layer = nn.Linear(width, out_dim)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, in_dim) to logits (B, K)."""
+        x = self.mlp(x)
+        if self.has_bottleneck:
+            # In fp32 under autocast: the square of an fp16 component may overflow or vanish.
+            x = F.normalize(x.float(), dim=-1, eps=1e-12)
+        return self.last_layer(x)
+
+
+def build_head(config: RunConfig, in_dim: int) -> ProjectionHead:
+    """The head that ``config`` describes, for features of width ``in_dim``; draws from torch's global generator."""
+    return ProjectionHead(
+        in_dim,
+        config.out_dim,
+        layers=config.head_layers,
+        hidden_dim=config.head_hidden_dim,
+        bottleneck_dim=config.head_bottleneck_dim if config.head_bottleneck else None,
+        batch_norm=config.head_bn,
+        activation=config.head_activation,
+        norm_last_layer=config.norm_last_layer,
+    )

@@ -1,0 +1,63 @@
+"""A backbone with its projection head, and the student-teacher pair (protocols A.3, A.5)."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from dino.config import RunConfig
+from dino.models.backbone import build_backbone
+from dino.models.head import build_head
+
+if TYPE_CHECKING:
+    from dino.models.backbone import Backbone
+    from dino.models.head import ProjectionHead
+
+
+class Network(nn.Module):
+    """Student or teacher: ``backbone`` and ``head``, the prefixes of the state dict."""
+
+    def __init__(self, backbone: Backbone, head: ProjectionHead) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, views: list[Tensor]) -> Tensor:
+        """Logits of multi-crop views.
+
+        Args:
+            views: One tensor (V*B, 3, h, w) for each group of V equal-size views, view-major: all images of the
+                group's first view, then all of its second.
+
+        Returns:
+            (sum of V * B, K), view-major in the order of the groups. The backbone runs once a group, the head once.
+        """
+        features = [self.backbone(group) for group in views]
+        return self.head(features[0] if len(features) == 1 else torch.cat(features))
+
+
+def build_networks(config: RunConfig) -> tuple[Network, Network]:
+    """Student and teacher at the start of a run; seeding torch's global generator is the caller's.
+
+    The teacher is an exact copy, without stochastic depth and without gradients. The position tables fit the global
+    crops.
+    """
+    backbone = build_backbone(
+        arch=config.arch,
+        patch_size=config.patch_size,
+        img_size=config.global_crop_size,
+        embed_dim=config.embed_dim,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        drop_path_rate=config.drop_path_rate,
+    )
+    student = Network(backbone, build_head(config, backbone.embed_dim))
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    for module in teacher.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = 0.0
+    return student, teacher
