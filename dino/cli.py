@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from dino import __version__
-from dino.errors import EXIT_REQUEUE, EXIT_USER_ERROR, Interrupted, UserError
+from dino.errors import EXIT_DIVERGED, EXIT_REQUEUE, EXIT_USER_ERROR, DivergenceError, Interrupted, UserError
 
 # name -> what `dino --help` says; the module is dino.commands.<name>
 COMMANDS = {
@@ -42,7 +42,10 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0, 2 for a person's mistake, 75 for "run me again"."""
+    """Run the command line and return its exit status.
+
+    0; 1 for a run that diverged; 2 for a person's mistake; 75 for "saved, run me again".
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     options = build_parser(chosen).parse_args(arguments)
@@ -54,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"dino {options.command}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except DivergenceError as error:
+        print(f"dino {options.command}: {error}", file=sys.stderr)
+        return EXIT_DIVERGED
     except Interrupted as stop:
         logger.warning("%s", stop)
         return EXIT_REQUEUE

@@ -3,6 +3,9 @@
 EXIT_USER_ERROR = 2
 """A mistake a person can mend: one sentence on stderr, no traceback."""
 
+EXIT_DIVERGED = 1
+"""The run's own numbers made going on pointless (NaN or infinite loss); one message, no traceback."""
+
 EXIT_REQUEUE = 75
 """EX_TEMPFAIL: state was saved after SIGTERM or SIGUSR2; run the same command again to go on."""
 
@@ -13,3 +16,7 @@ class UserError(Exception):
 
 class Interrupted(Exception):
     """A signal asked the run to stop and its state has been saved; becomes exit status 75."""
+
+
+class DivergenceError(Exception):
+    """A training stopped being finite; the message names step, quantity and likely causes. Exit status 1."""

@@ -1,0 +1,226 @@
+"""``dino pretrain``: one run, from its configuration to ``checkpoint.pth``; run again, it goes on where it was."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dino.config import (
+    RunConfig,
+    build_config,
+    dump_config,
+    fingerprint,
+    load_config,
+    load_recipe,
+    run_id,
+)
+from dino.errors import UserError
+from dino.files import write_text_if_changed
+from dino.log import logger
+
+if TYPE_CHECKING:
+    import torch
+
+    from dino.training.distributed import World
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("config", nargs="?", metavar="CONFIG", help="a run's config.yaml")
+    source.add_argument("--recipe", help="a recipe of dino/recipes instead (the paper's units)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a field (may be given several times)"
+    )
+    parser.add_argument("--run-dir", required=True, type=Path, help="where the run lives and is resumed from")
+    parser.add_argument("--data", help="a registered data set's name or a folder, instead of the configuration's")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--workers", type=int, help="processes that read images, for each rank (default: chosen)")
+    parser.add_argument("--threads", type=int, help="CPU threads of each rank (default: torch's choice)")
+    parser.add_argument("--checkpoint-minutes", type=float, default=30.0, help="longest time between checkpoints")
+    parser.add_argument("--checkpoint-every-epochs", type=int, default=1, help="epochs between checkpoints")
+    parser.add_argument("--log-every", type=int, help="steps between logged points (default: about 300 points a run)")
+    parser.add_argument("--names", type=Path, help="names.json: what studies call this run, shown in MLflow")
+    parser.add_argument(
+        "--tracking",
+        choices=("online", "journal", "off"),
+        default="journal",
+        help="online: a child process mirrors the journal to MLflow; journal and off: `dino sync` can do it later",
+    )
+    parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Pretrain.
+
+    Raises:
+        UserError: A wrong option, configuration, data set or run directory.
+        Interrupted: SIGTERM or SIGUSR2 came; the state is saved (exit status 75).
+        DivergenceError: The loss is not finite (exit status 1).
+    """
+    check_numbers(options)
+    config = resolve_config(options)
+
+    from dino.training.signals import StopRequest
+
+    with StopRequest() as stop:  # from the start: a signal while data load is not lost either
+        import torch
+
+        from dino.training import distributed
+
+        world = distributed.find_world()
+        if world.is_main:
+            write_config(options.run_dir, config)
+        else:
+            logger.setLevel("WARNING")
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        device = choose_device(options.device, world)
+        if is_finished(options.run_dir, config):
+            if world.is_main:
+                logger.info("%s is finished: %s is there", run_id(config), options.run_dir / "checkpoint.pth")
+            return
+        distributed.start_process_group(world, device)
+        try:
+            _train(options, config, world, device, stop)
+        finally:
+            distributed.stop_process_group()
+
+
+def _train(options: argparse.Namespace, config: RunConfig, world: World, device: torch.device, stop: Any) -> None:
+    from dino.training.loop import LoopSettings, Training
+    from dino.training.precision import configure_matmul
+
+    configure_matmul(device)
+    loader = None
+    if config.epochs > 0:
+        from dino.data import build_pretrain_loader
+
+        data = config.model_copy(update={"dataset": options.data}) if options.data else config
+        loader = build_pretrain_loader(
+            data, device=device, rank=world.rank, world_size=world.world_size, workers=options.workers
+        )
+    settings = LoopSettings(
+        checkpoint_minutes=options.checkpoint_minutes,
+        checkpoint_every_epochs=options.checkpoint_every_epochs,
+        log_every=options.log_every,
+    )
+    training = Training(config, loader, options.run_dir, device=device, world=world, settings=settings)
+    mirror = None
+    if options.tracking == "online" and world.is_main:
+        mirror = start_mirror(options.run_dir, options.names)
+    training.run(stop)
+    if mirror is not None and mirror.poll():
+        logger.warning("the MLflow mirror has stopped (status %d); `dino sync` delivers the rest", mirror.returncode)
+
+
+def resolve_config(options: argparse.Namespace) -> RunConfig:
+    """The run's configuration: file or recipe, then ``--set``, then the name of ``--data`` for a recipe.
+
+    A ``config.yaml`` names its data set; ``--data`` then says where it lies and leaves the run's identity alone.
+
+    Raises:
+        UserError: A wrong file, recipe, key or value.
+    """
+    if options.config:
+        config = load_config(options.config)
+        values = config.model_dump()
+    else:
+        values = load_recipe(options.recipe)
+        if options.data:
+            values["dataset"] = Path(options.data).resolve().name if Path(options.data).is_dir() else options.data
+    for assignment in options.set:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise UserError(f"--set {assignment}: expected KEY=VALUE")
+        values[key.strip()] = parse_value(value)
+    return build_config(values, where="--set" if options.set else str(options.config or options.recipe))
+
+
+def parse_value(text: str) -> Any:
+    """A value as YAML reads it, so that ``none``-like, numbers (1e-3 too), lists and words have their types."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set: '{text}' is not readable as a YAML value") from None
+    if isinstance(value, str):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-3 as a word
+        except ValueError:
+            return value
+    return value
+
+
+def check_numbers(options: argparse.Namespace) -> None:
+    """Refuse numbers that make no sense, by the option's name.
+
+    Raises:
+        UserError: One of them.
+    """
+    for name in ("workers", "threads", "checkpoint_minutes", "checkpoint_every_epochs", "log_every"):
+        value, least = getattr(options, name), 0 if name in ("workers", "checkpoint_minutes") else 1
+        if value is not None and not value >= least:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value:g}")
+
+
+def choose_device(name: str, world: World) -> torch.device:
+    """``auto`` takes a GPU where there is one; each rank its own.
+
+    Raises:
+        UserError: A GPU was asked for, or a rank needs one, and there is none.
+    """
+    import torch
+
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        raise UserError("--device cuda: torch sees no GPU here; use --device cpu")
+    index = 0 if count == 1 else world.local_rank  # a launcher may show each rank its own GPU only
+    if index >= count or (count == 1 and world.local_rank > 0 and "CUDA_VISIBLE_DEVICES" not in os.environ):
+        raise UserError(f"local rank {world.local_rank} has no GPU: this machine shows {count}; start fewer ranks")
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
+    return device
+
+
+def write_config(run_dir: Path, config: RunConfig) -> None:
+    """Put ``config.yaml`` into the run directory unless it is there.
+
+    Raises:
+        UserError: The directory has another configuration.
+    """
+    path = run_dir / "config.yaml"
+    if path.exists():
+        there = load_config(path)
+        if fingerprint(there) != fingerprint(config):
+            raise UserError(
+                f"{run_dir} belongs to the configuration {fingerprint(there)} ({run_id(there)}), not to "
+                f"{fingerprint(config)}: choose another --run-dir"
+            )
+    else:
+        write_text_if_changed(path, dump_config(config))
+
+
+def is_finished(run_dir: Path, config: RunConfig) -> bool:
+    """Whether the final checkpoint of this very configuration is there."""
+    from dino.training.checkpoint import CheckpointFolder
+
+    return CheckpointFolder(run_dir, fingerprint(config)).is_finished()
+
+
+def start_mirror(run_dir: Path, names: Path | None) -> Any:
+    """Start ``dino sync --watch`` beside this process; it ends by itself when this one does."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "dino", "sync", "--watch", str(run_dir), "--parent", str(os.getpid())]
+    if names:
+        command += ["--names", str(names)]
+    log = open(run_dir / "sync.log", "ab")  # noqa: SIM115  (the child's from here on)
+    # Its own session: a signal to this process's group must not end it before the last points are delivered.
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
