@@ -90,9 +90,16 @@ class Plan:
 
 
 def make_plan(
-    *, scale: str, studies: Sequence[str] | Literal["headline", "all"] = "headline", seeds: int = 1, root: Path
+    *,
+    scale: str,
+    studies: Sequence[str] | Literal["headline", "all"] = "headline",
+    seeds: int = 1,
+    root: Path,
+    assume_data: bool = False,
 ) -> Plan:
     """Expand studies x variants x seeds at ``scale``; ``root`` is the project's folder.
+
+    With ``assume_data`` missing data sets are taken to be there: what would run, for estimates of cost.
 
     Raises:
         UserError: A mistake in a study or scale, or an unknown name (the nearest is suggested).
@@ -117,7 +124,7 @@ def make_plan(
         recipe = load_recipe(study.base)
         for name, variant in study.variants.items():
             for seed in range(seeds):
-                _add_variant(plan, study, name, variant, recipe=recipe, seed=seed)
+                _add_variant(plan, study, name, variant, recipe=recipe, seed=seed, assume_data=assume_data)
     plan.cells.sort(key=_table_order(plan))
     return plan
 
@@ -145,7 +152,9 @@ def data_state(name: str) -> DataState:
     return DataState(version=dataset_version(spec), missing=missing_reason(spec), chance=spec.chance)
 
 
-def _add_variant(plan: Plan, study: Study, name: str, variant: Variant, *, recipe: dict[str, Any], seed: int) -> None:
+def _add_variant(
+    plan: Plan, study: Study, name: str, variant: Variant, *, recipe: dict[str, Any], seed: int, assume_data: bool
+) -> None:
     if variant.quoted:
         plan.cells.extend(Cell(study.name, name, metric, seed, None, None, None) for metric in study.metrics)
         return
@@ -157,7 +166,7 @@ def _add_variant(plan: Plan, study: Study, name: str, variant: Variant, *, recip
     state = plan.data[config.dataset]
     config = config.model_copy(update={"dataset_version": state.version})
     run = run_id(config)
-    missing = f"not run: {state.missing}" if state.missing else None
+    missing = f"not run: {state.missing}" if state.missing and not assume_data else None
     if missing is None:
         planned = plan.runs.setdefault(run, PlannedRun(run, config, scale.name, run_dir(scale.name, run)))
         planned.protocols.extend(protocol for protocol in study.protocols if protocol not in planned.protocols)

@@ -55,6 +55,17 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
         raise UserError(f"--config or workflow/config.yaml: {explain_validation(error, Settings)}") from None
 
 
+def load_settings(root: Path, **chosen: Any) -> Settings:
+    """`workflow/config.yaml` of the project in ``root``, with ``chosen`` values over it.
+
+    Raises:
+        UserError: A mistake in the file (named with its line) or in a chosen value.
+    """
+    document = read_document(root / "workflow" / "config.yaml")
+    build_model(Settings, document)
+    return read_settings({**document.values, **chosen})
+
+
 def headline_studies(root: Path) -> list[str]:
     """The default studies, from `workflow/config.yaml` of the project in ``root``."""
-    return build_model(Settings, read_document(root / "workflow" / "config.yaml")).headline
+    return load_settings(root).headline

@@ -1,0 +1,106 @@
+"""``python -m workflow``: what the rules call beside `dino`, and what people ask of the plan."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dino.config import build_config, dump_config, run_id
+from dino.errors import EXIT_USER_ERROR, UserError
+from dino.files import write_text_if_changed
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; exit status 2 and one sentence for a person's mistake."""
+    options = build_parser().parse_args(argv)
+    try:
+        options.run(options)
+    except UserError as error:
+        print(f"python -m workflow {options.command}: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all subcommands; heavy imports wait for the chosen one."""
+    parser = argparse.ArgumentParser(prog="python -m workflow", description=__doc__)
+    parser.add_argument("--root", type=Path, default=ROOT, help="the project's folder (default: this checkout)")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_write_config(commands)
+    _add_plan_commands(commands)
+    _add_schema(commands)
+    from workflow.results.cli import add_commands
+
+    add_commands(commands)
+    return parser
+
+
+def _add_write_config(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("write-config", help="write a run's config.yaml (called by the rule resolve_config)")
+    command.add_argument("settings", help="JSON object of the fields that differ from their defaults")
+    command.add_argument("--run-id", required=True, help="the id that these settings must have")
+    command.add_argument("--output", type=Path, required=True)
+    command.set_defaults(run=write_config)
+
+
+def write_config(options: argparse.Namespace) -> None:
+    """Write ``config.yaml``, only where its content changes.
+
+    Raises:
+        UserError: Settings that are not those of the run id.
+    """
+    try:
+        values = json.loads(options.settings)
+    except json.JSONDecodeError as error:
+        raise UserError(f"settings are not JSON: {error}") from None
+    config = build_config(values, where="settings")
+    if run_id(config) != options.run_id:
+        raise UserError(f"the settings are those of {run_id(config)}, not of {options.run_id}")
+    write_text_if_changed(options.output, dump_config(config))
+
+
+def _add_plan_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, line in (
+        ("cost", "say what a call of snakemake would cost; runs nothing"),
+        ("runs", "list the runs and the rows that show them"),
+    ):
+        command = commands.add_parser(name, help=line, description=line)
+        command.add_argument("--scale", help="a file of workflow/scales/ (default: that of workflow/config.yaml)")
+        command.add_argument("--studies", help="names separated by commas, headline or all")
+        command.add_argument("--seeds", type=int, help="runs of each variant")
+        command.set_defaults(run=_run_plan_command)
+
+
+def _run_plan_command(options: argparse.Namespace) -> None:
+    from workflow.cost import cost_lines, run_lines
+    from workflow.plan import make_plan
+    from workflow.settings import load_settings
+
+    chosen = {key: getattr(options, key) for key in ("scale", "studies", "seeds") if getattr(options, key) is not None}
+    settings = load_settings(options.root, **chosen)
+    plan = make_plan(
+        scale=settings.scale, studies=settings.studies, seeds=settings.seeds, root=options.root, assume_data=True
+    )
+    print("\n".join(cost_lines(plan) if options.command == "cost" else run_lines(plan)))
+
+
+def _add_schema(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("schema", help="write the JSON schemas of studies, scales and settings, for editors")
+    command.add_argument("--output-dir", type=Path, default=ROOT / "workflow" / "schemas")
+    command.set_defaults(run=_write_schemas)
+
+
+def _write_schemas(options: argparse.Namespace) -> None:
+    from workflow.schema import write_schemas
+
+    for path in write_schemas(options.output_dir):
+        print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

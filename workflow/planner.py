@@ -1,0 +1,152 @@
+"""What the Snakefile asks: input functions, parameters and resources of its rules, answered from plans.
+
+A plan is made for a scale when a target first names it, so that ``snakemake results/smoke/tables/teacher.md`` works
+whatever the configured scale is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dino.config import CODE_VERSION, overrides
+from dino.errors import UserError
+from dino.registry import dataset_version, find_spec, generated_path
+from workflow.plan import Plan, PlannedRun, make_plan
+from workflow.scales import load_scale
+from workflow.settings import Settings
+
+Wildcards = Any
+"""Snakemake's object of a job's wildcards: ``scale``, ``run``, ``study``, ``dataset``."""
+
+
+class Planner:
+    """Plans by scale, and the functions that rules take their inputs, parameters and resources from."""
+
+    def __init__(self, *, root: Path, settings: Settings):
+        self.root = root
+        self.settings = settings
+        self._plans: dict[tuple[str, str], Plan] = {}
+        self.manifest_pattern = str(generated_path("{dataset}") / "manifest.json")
+        self.report_page = f"results/{settings.scale}/report/index.html"
+
+    # --- plans --------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def configured(self) -> Plan:
+        """The plan of the configured scale and studies."""
+        return self.plan(self.settings.scale)
+
+    @property
+    def plans(self) -> list[Plan]:
+        """Every plan that this call has made: those of the scales that its targets name."""
+        return list(self._plans.values())
+
+    def plan(self, scale: str, studies: Any = None) -> Plan:
+        """The plan of the configured studies, or of ``studies``, at ``scale``."""
+        chosen = self.settings.studies if studies is None else studies
+        key = (scale, json.dumps(chosen))
+        if key not in self._plans:
+            self._plans[key] = make_plan(scale=scale, studies=chosen, seeds=self.settings.seeds, root=self.root)
+        return self._plans[key]
+
+    def study_plan(self, wildcards: Wildcards) -> Plan:
+        """The plan that holds the study of a table or figure, which need not be among the configured ones."""
+        plan = self.plan(wildcards.scale)
+        return plan if wildcards.study in plan.studies else self.plan(wildcards.scale, [wildcards.study])
+
+    def planned_run(self, wildcards: Wildcards) -> PlannedRun:
+        """The run that a job's wildcards name.
+
+        Raises:
+            UserError: No study asks for it at that scale, e.g. since its settings were edited.
+        """
+        for plan in reversed(self.plans):
+            if plan.scale.name == wildcards.scale and wildcards.run in plan.runs:
+                return plan.runs[wildcards.run]
+        for studies in (None, "all"):
+            plan = self.plan(wildcards.scale, studies)
+            if wildcards.run in plan.runs:
+                return plan.runs[wildcards.run]
+        raise UserError(
+            f"no study asks for the run {wildcards.run} at scale {wildcards.scale} with seeds={self.settings.seeds}; "
+            "`python -m workflow runs` lists those that do"
+        )
+
+    # --- inputs -------------------------------------------------------------------------------------------------------
+
+    def manifest(self, wildcards: Wildcards) -> list[str]:
+        """The manifest of a run's generated data set; nothing for a real set, which no job makes."""
+        spec = find_spec(self.planned_run(wildcards).dataset)
+        return [str(generated_path(spec.name) / "manifest.json")] if spec.kind == "generated" else []
+
+    def features(self, wildcards: Wildcards) -> dict[str, str]:
+        """The feature files of a run's own data set, by split."""
+        planned = self.planned_run(wildcards)
+        return {split: str(planned.run_dir / f"features-{planned.dataset}-{split}.npz") for split in ("train", "test")}
+
+    def study_files(self, wildcards: Wildcards) -> list[str]:
+        """The metrics files behind a study."""
+        return [str(file) for file in self.study_plan(wildcards).files_of(wildcards.study)]
+
+    def artefacts(self, pattern: str) -> Callable[[Wildcards], list[str]]:
+        """One file for each configured study, e.g. ``results/{scale}/tables/{study}.md``."""
+
+        def files(wildcards: Wildcards) -> list[str]:
+            scale = getattr(wildcards, "scale", self.settings.scale)
+            return [pattern.format(scale=scale, study=study) for study in self.plan(scale).studies]
+
+        return files
+
+    # --- parameters: what makes a job's output stale ------------------------------------------------------------------
+
+    def data_version(self, wildcards: Wildcards) -> str:
+        """Changes with a generated set's settings."""
+        return dataset_version(find_spec(wildcards.dataset))
+
+    def run_config(self, wildcards: Wildcards) -> str:
+        """A run's settings as JSON: the fields that differ from the defaults."""
+        return json.dumps(overrides(self.planned_run(wildcards).config), sort_keys=True)
+
+    def code_version(self, stage: str) -> int:
+        """Raised by hand in `dino.config` when code changes that stage's results."""
+        return CODE_VERSION[stage]
+
+    def setting(self, protocol: str, name: str) -> Callable[[Wildcards], Any]:
+        """A protocol's setting at the job's scale."""
+
+        def value(wildcards: Wildcards) -> Any:
+            return getattr(getattr(self.plan(wildcards.scale).scale.protocols, protocol), name)
+
+        return value
+
+    def study_state(self, wildcards: Wildcards) -> str:
+        """Changes when what a study's artefacts show changes, apart from the measured numbers."""
+        plan = self.study_plan(wildcards)
+        shown = [plan.scale.title, plan.scale.comparable, [cell.missing for cell in plan.cells_of(wildcards.study)]]
+        return f"{plan.studies[wildcards.study].digest()} {json.dumps(shown)}"
+
+    def report_state(self, wildcards: Wildcards) -> str:
+        """Changes when what the report shows beyond its tables and figures changes."""
+        plan = self.plan(wildcards.scale)
+        return json.dumps([plan.scale.title, plan.scale.comparable])
+
+    def report_studies(self, wildcards: Wildcards) -> list[str]:
+        """The studies of the report, in order."""
+        return list(self.plan(wildcards.scale).studies)
+
+    # --- resources ----------------------------------------------------------------------------------------------------
+
+    def resource(self, rule: str, name: str) -> Callable[[Wildcards], int]:
+        """A rule's threads, memory (MB), time limit (minutes), GPUs, nodes or tasks at the job's scale."""
+
+        def value(wildcards: Wildcards) -> int:
+            scale = getattr(wildcards, "scale", self.settings.scale)
+            loaded = next((plan.scale for plan in self.plans if plan.scale.name == scale), None)
+            loaded = loaded or load_scale(self.root / "workflow" / "scales", scale)
+            return int(getattr(loaded.resources_of(rule), name))
+
+        return value

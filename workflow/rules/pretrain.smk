@@ -1,0 +1,37 @@
+rule resolve_config:
+    output:
+        config="results/{scale}/runs/{run}/config.yaml",
+    log:
+        "results/{scale}/runs/{run}/logs/resolve_config.log",
+    localrule: True
+    conda:
+        "dino"
+    params:
+        config=planner.run_config,
+    shell:
+        "python -m workflow write-config {params.config:q} --run-id {wildcards.run} --output {output.config} > {log} 2>&1"
+
+
+# The run directory is no output: Snakemake deletes the outputs of a failed job, and the partial checkpoints in it are
+# what the next attempt goes on from. Both inputs are ancient: the run's id says what they hold, their times do not.
+rule pretrain:
+    input:
+        config=ancient("results/{scale}/runs/{run}/config.yaml"),
+        data=ancient(planner.manifest),
+    output:
+        checkpoint="results/{scale}/runs/{run}/checkpoint.pth",
+    log:
+        "results/{scale}/runs/{run}/logs/pretrain.log",
+    conda:
+        "dino"
+    threads: planner.resource("pretrain", "threads")
+    resources:
+        mem_mb=planner.resource("pretrain", "mem_mb"),
+        runtime=planner.resource("pretrain", "runtime"),
+        gpu=planner.resource("pretrain", "gpu"),
+        nodes=planner.resource("pretrain", "nodes"),
+        tasks_per_node=planner.resource("pretrain", "tasks_per_node"),
+    params:
+        run_dir=subpath(output.checkpoint, parent=True),
+    shell:
+        "dino pretrain {input.config} --run-dir {params.run_dir} --threads {threads} --tracking journal >> {log} 2>&1"
