@@ -1,0 +1,82 @@
+"""What the evaluation commands share: their common arguments, the device and the threads. No torch at import."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from dino.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--device``, ``--threads``, ``--seed``, ``--tracking`` and ``--quiet``."""
+    group = parser.add_argument_group("running")
+    group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N, or auto: CUDA where there is one (default)")
+    group.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of random weights (default 0)")
+    group.add_argument("--tracking", choices=["off"], default="off", help="evaluations write files; `dino sync` tracks")
+    group.add_argument("--quiet", action="store_true", help="no progress, warnings only")
+
+
+def add_features_arguments(parser: argparse.ArgumentParser, *, title: str, required: bool = False) -> None:
+    """What is made into features and how: the checkpoint, the data and the preprocessing."""
+    group = parser.add_argument_group(title)
+    group.add_argument(
+        "--checkpoint", required=required, metavar="C", help="a checkpoint of ours or the authors', or 'random'"
+    )
+    group.add_argument("--checkpoint-key", default="teacher", choices=["teacher", "student"], help="default teacher")
+    group.add_argument("--config", metavar="C.yaml", help="a run's config.yaml, where the checkpoint does not say")
+    group.add_argument("--arch", metavar="A", help="architecture, likewise: vit_small, vit_base, resnet50, ...")
+    group.add_argument("--patch-size", type=positive, metavar="P", help="patch side in pixels, likewise")
+    group.add_argument("--data", required=required, metavar="D", help="a registered data set's name or a folder")
+    group.add_argument("--image-size", type=positive, metavar="PX", help="centre crop (default: the checkpoint's; 224)")
+    group.add_argument(
+        "--resize",
+        type=positive,
+        metavar="PX",
+        help="short side before the crop (default 8/7 of it; below 160 px the same)",
+    )
+    group.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="default fp32")
+    group.add_argument("--batch-size", type=positive, default=128, metavar="N", help="of a forward (default 128)")
+    group.add_argument("--workers", type=int, metavar="N", help="processes that read images (default: by cores)")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1 (got {value})")
+    return value
+
+
+def set_up_torch(device: str, threads: int | None) -> torch.device:
+    """Apply ``--threads`` and turn ``--device`` into a device that is there.
+
+    Raises:
+        UserError: The name is no device, or there is no such device here.
+    """
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"--device {device}: no such kind of device; use cpu, cuda or cuda:N") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {device}: only cpu and cuda are supported")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices here; use --device cpu")
+    return chosen
+
+
+def device_name(device: torch.device) -> str:
+    """``cpu``, or a GPU's name as its maker gives it."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
