@@ -79,6 +79,14 @@ class CropPlan:
         ]
         return torch.cat(drawn)
 
+    def boxes_of(self, row: int, height: Tensor, width: Tensor) -> Tensor:
+        """(views, 4) boxes of image ``row`` alone, of size ``height``, ``width`` (1,): the same that `boxes` gives."""
+        drawn = [
+            draw_boxes(uniform[row : row + 1], heights=height, widths=width, scale=scale)
+            for uniform, scale in zip(self.uniform, self.scales, strict=True)
+        ]
+        return torch.cat(drawn)
+
 
 @dataclass(frozen=True)
 class ColorPlan:
