@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Protocol:
-    """One evaluation of a checkpoint. ``metrics`` maps a pattern of metric names to what they are, for people."""
+    """One evaluation of a checkpoint. ``metrics`` says what each metric is; a capital K in a name is any number."""
 
     name: str
     title: str
@@ -17,14 +17,19 @@ class Protocol:
 
     def knows(self, metric: str) -> bool:
         """Whether the protocol's metrics file can hold ``metric``."""
-        return any(re.fullmatch(pattern, metric) for pattern in self.metrics)
+        return any(re.fullmatch(name.replace("K", r"\d+"), metric) for name in self.metrics)
 
 
 PROTOCOLS: dict[str, Protocol] = {
     "knn": Protocol(
         name="knn",
         title="k-NN",
-        metrics={"top1": "top-1 accuracy (%) at the headline k", r"top1_k\d+": "top-1 accuracy (%) at that k"},
+        metrics={
+            "top1": "top-1 accuracy (%) at the headline k",
+            "top5": "top-5 accuracy (%) at the headline k",
+            "top1_kK": "top-1 accuracy (%) at that k",
+            "top5_kK": "top-5 accuracy (%) at that k",
+        },
     )
 }
 

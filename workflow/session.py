@@ -35,8 +35,7 @@ class Session:
         Raises:
             WorkflowError: A mistake of a person's, in the words of the `UserError`.
         """
-        # Jobs call `dino` and `python`: those of this environment, also where it is not activated.
-        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        _put_environment_on_path()
         try:
             settings = read_settings(config)
             session = cls(settings, Planner(root=root, settings=settings))
@@ -90,6 +89,14 @@ def _read_names(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError):
         _say(f"{path} was not readable and is written anew.")
         return {}
+
+
+def _put_environment_on_path() -> None:
+    # Jobs call `dino` and `python`: those of this environment, also where it is not activated.
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    own = str(Path(sys.executable).parent)
+    if own not in folders:
+        os.environ["PATH"] = os.pathsep.join([own, *folders])
 
 
 def _say(text: str) -> None:
