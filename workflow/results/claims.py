@@ -155,17 +155,15 @@ def evaluate(
     if chance is None and any(isinstance(node, ast.Name) and node.id == "chance" for node in ast.walk(tree)):
         raise UserError(f"claim '{text}' uses chance, but its protocol writes no chance level")
     asked = len(set.union(*(set(values[name]) for name in names)))
-    share = f" ({len(seeds)} of {asked} seeds measured)" if len(seeds) < asked else ""
+    share = f"{len(seeds)} of {asked} seeds measured" if len(seeds) < asked else ""
 
     if len(seeds) == 1:
         cells = {name: values[name][seeds[0]] for name in names}
         errors = {name: standard_error(cells[name]) for name in names}
         judge = _Judge({name: cell.value for name, cell in cells.items()}, chance=chance, errors=errors)
         word = _word(judge.truth(tree))
-        why = f"one seed{share}"
-        if word == "undecided":
-            why = f"within one standard error on one seed{share}"
-        return ClaimVerdict(word, why, "; ".join(judge.numbers))
+        doubt = "one seed, within one standard error" if word == "undecided" else ""
+        return ClaimVerdict(word, "; ".join(filter(None, (doubt, share))), "; ".join(judge.numbers))
 
     held = []
     for seed in seeds:
@@ -175,8 +173,10 @@ def evaluate(
     of_mean = judge.truth(tree)
     judged = {*held, of_mean}
     word = _word(held[0]) if len(judged) == 1 else "undecided"
-    shown = {True: "true", False: "false", None: "undefined"}[of_mean]
-    why = f"true for {held.count(True)} of {len(seeds)} seeds and {shown} for their mean{share}"
+    shown = {True: "and of their mean", False: "but not of their mean", None: "but their mean is undefined"}[of_mean]
+    if word == "fails":
+        shown = "nor of their mean"
+    why = "; ".join(filter(None, (f"true of {held.count(True)} of {len(seeds)} seeds {shown}", share)))
     return ClaimVerdict(word, why, "; ".join(judge.numbers))
 
 

@@ -132,11 +132,20 @@ def judge(
         if abs(difference) <= tolerance + 1e-9:
             return Verdict(Kind.REPRODUCED, "reproduced", _named_collapse(row))
         return Verdict(Kind.OFF, f"off by {difference:+.1f}", _named_collapse(row))
-    if row.published <= COLLAPSED * PAPER_CHANCE:
+    if published_collapse(row):
         return _judge_collapse(row, random)
     if row is reference:
         return Verdict(Kind.REFERENCE, "reference", _named_collapse(row))
     return _judge_direction(row, reference, tolerance)
+
+
+def published_collapse(row: Row) -> bool:
+    """Whether the published number is that of guessing among ImageNet's 1000 classes (0.1 %).
+
+    Only where the protocol writes a chance level, that is, where numbers are accuracies.
+    """
+    accuracy = row.chance is not None or not row.values
+    return accuracy and row.published is not None and 0.0 <= row.published <= COLLAPSED * PAPER_CHANCE
 
 
 def contrast(ours: Mapping[int, Measurement], theirs: Mapping[int, Measurement]) -> tuple[float, float]:
@@ -164,10 +173,12 @@ def _judge_direction(row: Row, reference: Row | None, tolerance: float) -> Verdi
         return Verdict(Kind.UNDECIDED, "undecided", "the reference row has no number yet")
     published = row.published - reference.published
     ours, error = contrast(row.values, reference.values)
-    why = f"against the reference: paper {published:+.1f}, ours {ours:+.1f} (error {error:.1f})"
+    equal = abs(published) <= tolerance + 1e-9
+    within = f", no difference at a tolerance of {tolerance:g}" if equal else ""
+    why = f"against the reference: paper {published:+.1f}{within}; ours {ours:+.1f}, error {error:.1f}"
     collapse = _named_collapse(row)
     why = f"{why}; {collapse}" if collapse else why
-    if abs(published) <= tolerance + 1e-9:
+    if equal:
         kind = _equal(ours, error, tolerance)
     elif abs(ours) <= error:
         kind = Kind.UNDECIDED
@@ -196,7 +207,7 @@ def _judge_collapse(row: Row, random: Row | None) -> Verdict:
         return Verdict(Kind.UNDECIDED, str(Kind.UNDECIDED), why)
     if random is not None and random.values and random is not row:
         above, error = contrast(row.values, random.values)
-        why = f"against random weights: {above:+.1f} (error {error:.1f})"
+        why = f"against random weights: {above:+.1f}, error {error:.1f}"
         if above <= error:
             return Verdict(Kind.FAILS, str(Kind.FAILS), why)
         return Verdict(Kind.SURVIVES, str(Kind.SURVIVES), why)
