@@ -4,7 +4,7 @@ rule generate_data:
     log:
         "results/data/{dataset}.log",
     conda:
-        "dino"
+        "../envs/dino.yaml"
     threads: planner.resource("generate_data", "threads")
     resources:
         mem_mb=planner.resource("generate_data", "mem_mb"),

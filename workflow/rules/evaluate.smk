@@ -8,7 +8,7 @@ rule extract_features:
     log:
         "results/{scale}/runs/{run}/logs/extract_features-{dataset}.log",
     conda:
-        "dino"
+        "../envs/dino.yaml"
     threads: planner.resource("extract_features", "threads")
     resources:
         mem_mb=planner.resource("extract_features", "mem_mb"),
@@ -34,7 +34,7 @@ rule evaluate_knn:
     log:
         "results/{scale}/runs/{run}/logs/evaluate_knn.log",
     conda:
-        "dino"
+        "../envs/dino.yaml"
     threads: planner.resource("evaluate_knn", "threads")
     resources:
         mem_mb=planner.resource("evaluate_knn", "mem_mb"),

@@ -5,7 +5,7 @@ rule resolve_config:
         "results/{scale}/runs/{run}/logs/resolve_config.log",
     localrule: True
     conda:
-        "dino"
+        "../envs/dino.yaml"
     params:
         config=planner.run_config,
     shell:
@@ -23,7 +23,7 @@ rule pretrain:
     log:
         "results/{scale}/runs/{run}/logs/pretrain.log",
     conda:
-        "dino"
+        "../envs/dino.yaml"
     threads: planner.resource("pretrain", "threads")
     resources:
         mem_mb=planner.resource("pretrain", "mem_mb"),

@@ -14,7 +14,7 @@ rule make_table:
         "results/{scale}/logs/make_table-{study}.log",
     localrule: True
     conda:
-        "dino"
+        "../envs/dino.yaml"
     params:
         seeds=planner.settings.seeds,
         state=planner.study_state,
@@ -38,7 +38,7 @@ rule make_figure:
         "results/{scale}/logs/make_figure-{study}.log",
     localrule: True
     conda:
-        "dino"
+        "../envs/dino.yaml"
     params:
         seeds=planner.settings.seeds,
         state=planner.study_state,
@@ -57,7 +57,7 @@ rule make_report:
         "results/{scale}/logs/make_report.log",
     localrule: True
     conda:
-        "dino"
+        "../envs/dino.yaml"
     params:
         studies=planner.report_studies,
         seeds=planner.settings.seeds,
