@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from workflow.plan import Plan
 
 PROJECT = Path(__file__).resolve().parents[2]
+"""Where ``ablations/`` and ``workflow/`` lie, unless ``--root`` of ``python -m workflow`` says otherwise."""
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,10 +40,14 @@ def _add_shared(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _root(options: argparse.Namespace) -> Path:
+    return getattr(options, "root", PROJECT)
+
+
 def _plan(options: argparse.Namespace, studies: list[str] | str) -> tuple[Plan, Path]:
     from workflow.plan import make_plan
 
-    plan = make_plan(scale=options.scale, studies=studies, seeds=options.seeds, root=PROJECT)
+    plan = make_plan(scale=options.scale, studies=studies, seeds=options.seeds, root=_root(options))
     return plan, options.results or Path("results") / options.scale
 
 
@@ -77,4 +82,4 @@ def run_report(options: argparse.Namespace) -> None:
     if len(studies) == 1 and studies[0] in ("headline", "all"):
         studies = studies[0]
     plan, folder = _plan(options, studies)
-    print(write_report(plan, folder))
+    print(write_report(plan, folder, root=_root(options)))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workflow.results.runs import CURVES, RunFacts, read_curves
-from workflow.results.style import DASHES, GUIDE, SERIES, figure_style, new_figure, save
+from workflow.results.style import DASHES, GUIDE, SERIES, figure_style, legend_below, new_figure, save
 from workflow.results.summary import StudyResults
 
 if TYPE_CHECKING:
@@ -28,14 +28,12 @@ def draw_curves(results: StudyResults, folder: Path) -> list[Path]:
     with figure_style():
         figure = new_figure(3.05)
         panels = figure.subplots(1, len(CURVES))
-        handles: list[Line2D] = []
-        names = []
+        entries: dict[str, Line2D] = {}
         for index, row in enumerate(rows):
             drawn = [_draw_run(panels, run, index) for run in row.planned]
             first = next((line for line in drawn if line is not None), None)
             if first is not None:
-                handles.append(first)
-                names.append(f"{row.variant.label}{' (collapsed)' if row.collapsed else ''}")
+                entries[f"{row.variant.label}{' (collapsed)' if row.collapsed else ''}"] = first
         for axes, quantity in zip(panels, CURVES, strict=True):
             axes.set_title(TITLES[quantity])
             axes.set_xlabel("Epoch")
@@ -43,16 +41,15 @@ def draw_curves(results: StudyResults, folder: Path) -> list[Path]:
             axes.set_axisbelow(True)
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)
-            if not handles:
+            if not entries:
                 axes.text(0.5, 0.5, "no journal yet", ha="center", va="center", color=GUIDE, transform=axes.transAxes)
             axes.set_ylim(bottom=0)
             axes.margins(x=0.01)
         uniform = sorted({run.out_dim for row in rows for run in row.planned if run.out_dim})
-        _mark_uniform(panels, uniform if handles else [])
+        _mark_uniform(panels, uniform if entries else [])
         figure.suptitle(f"{study.title}: training", x=0.01, ha="left", fontsize=11, fontweight="bold")
-        if handles:
-            columns = min(len(names), 4 if max(map(len, names)) > 18 else 6)
-            figure.legend(handles, names, loc="outside lower left", ncols=columns, columnspacing=1.6)
+        columns = min(len(entries), 4 if max(map(len, entries), default=0) > 18 else 6)
+        legend_below(figure, entries, columns=columns)
         return save(figure, folder / f"{study.name}-curves", title=f"{study.title}: training", results=results)
 
 

@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino.config import RunConfig, load_recipe
-from workflow.results.style import COLLAPSED, GUIDE, OURS, PAPER, RANDOM, figure_style, new_figure, panel_titles, save
+from workflow.results.style import (
+    COLLAPSED,
+    GUIDE,
+    OURS,
+    PAPER,
+    RANDOM,
+    figure_style,
+    legend_below,
+    new_figure,
+    panel_titles,
+    save,
+)
 from workflow.results.summary import ResultRow, StudyResults
 from workflow.results.tables import metric_words, number
 from workflow.results.verdicts import PAPER_CHANCE, published_collapse
@@ -275,6 +286,4 @@ def _legend(figure: Figure, results: StudyResults) -> None:
     if any(row.error for row in results.rows):
         bars = "standard deviation over seeds" if results.seeds > 1 else "standard error of the test set"
         entries[bars] = Line2D([], [], color=OURS, marker="|", markersize=6, linewidth=1.4)
-    if entries:
-        names = list(entries)
-        figure.legend(list(entries.values()), names, loc="outside lower left", ncols=len(names), columnspacing=1.6)
+    legend_below(figure, entries, columns=len(entries))

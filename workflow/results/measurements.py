@@ -53,7 +53,7 @@ class MetricsFile(BaseModel):
     metrics: dict[str, Metric]
     chance: float | None = None
     settings: dict[str, Any] = {}
-    run_id: str
+    run_id: str | None
     seed: int | None = None
     data: dict[str, Any] = {}
     device: str = ""

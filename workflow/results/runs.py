@@ -88,14 +88,15 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
     return points
 
 
+_COLLAPSES = {
+    "uniform": "collapse to the uniform output (teacher entropy at ln K)",
+    "one-hot": "collapse to one prototype (teacher entropy at 0)",
+}
+
+
 def _in_words(collapse: Any) -> str:
-    """``status.json`` may name a collapse by a word, a sentence, or a mapping with a message."""
-    if not collapse:
-        return ""
-    if isinstance(collapse, dict):
-        named = collapse.get("message") or collapse.get("kind") or collapse.get("name")
-        return str(named) if named else ", ".join(f"{key} {value}" for key, value in sorted(collapse.items()))
-    return "collapse" if collapse is True else str(collapse)
+    """The watch's word for a collapse (`status.json`) as people read it; an unknown word stands as it is."""
+    return _COLLAPSES.get(str(collapse), str(collapse)) if collapse else ""
 
 
 def _read(path: Path, parse: Any) -> dict[str, Any]:

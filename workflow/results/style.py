@@ -25,11 +25,11 @@ GUIDE = "#8A8A8A"
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442")
 WIDTH = 7.2
 """Inches: the text width of a two-column page."""
-FOOT = 0.16
-"""Inches."""
+FOOT = 0.18
+"""Inches of the strip at the foot of a figure, where its provenance stands."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
-_RC: dict[str, Any] = {
+RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
     "font.size": 8.5,
     "axes.titlesize": 9.5,
@@ -57,7 +57,7 @@ def figure_style() -> Iterator[None]:
     """Draw with the project's style and without a display; leaves matplotlib's settings as they were."""
     import seaborn as sns
 
-    settings: dict[Any, Any] = {**sns.axes_style("ticks"), **_RC}
+    settings: dict[Any, Any] = {**sns.axes_style("ticks"), **RC}
     with mpl.rc_context(settings):
         yield
 
@@ -72,18 +72,25 @@ def provenance(results: StudyResults) -> str:
 
 
 def new_figure(height: float) -> Figure:
-    """An empty figure of the page's width and ``height`` inches; a strip at its foot is left to the provenance."""
+    """An empty figure of the page's width and ``height`` inches; the layout leaves a strip at its foot free."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     foot = FOOT / height
-    figure = Figure(
-        figsize=(WIDTH, height),
-        layout=ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot), w_pad=0.06, h_pad=0.05, wspace=0.02),
-    )
+    engine = ConstrainedLayoutEngine(rect=(0, foot, 1, 1 - foot), w_pad=0.06, h_pad=0.05, wspace=0.02)
+    figure = Figure(figsize=(WIDTH, height), layout=engine)
     FigureCanvasAgg(figure)
     return figure
+
+
+def legend_below(figure: Figure, entries: dict[str, Any], *, columns: int) -> None:
+    """A legend under the panels, name -> handle, with room left beneath it for the provenance."""
+    if not entries:
+        return
+    raise_by = FOOT * 72 / RC["legend.fontsize"]  # in units of the legend's font: above the strip
+    handles, names = list(entries.values()), list(entries)
+    figure.legend(handles, names, loc="outside lower left", ncols=columns, columnspacing=1.6, borderaxespad=raise_by)
 
 
 def save(figure: Figure, stem: Path, *, title: str, results: StudyResults) -> list[Path]:

@@ -91,7 +91,8 @@ class StudyResults:
         for file in self.files:
             data = file.data
             sizes = [f"{data[key]:,} {word}" for key, word in _SIZES.items() if isinstance(data.get(key), int)]
-            lines.append(f"{data.get('name', 'unknown')} ({', '.join(sizes)})" if sizes else str(data.get("name", "?")))
+            name = str(data.get("name") or "unnamed data")
+            lines.append(f"{name} ({', '.join(sizes)})" if sizes else name)
         return list(dict.fromkeys(lines))
 
     @cached_property

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dino.files import write_text_if_changed
+from dino.files import write_text
 from workflow.results.summary import ResultRow, StudyResults
 
 MINUS = "\N{MINUS SIGN}"
@@ -23,7 +23,7 @@ METRIC_WORDS = {"knn.top1": "k-NN top-1 (%)"}
 
 
 def write_tables(results: StudyResults, folder: Path, *, runs: Path) -> list[Path]:
-    """Write ``<study>.csv``, ``.md`` and ``.tex`` into ``folder``; an unchanged file keeps its time.
+    """Write ``<study>.csv``, ``.md`` and ``.tex`` into ``folder``.
 
     Args:
         results: What to show.
@@ -42,7 +42,7 @@ def write_tables(results: StudyResults, folder: Path, *, runs: Path) -> list[Pat
     paths = []
     for suffix, text in texts.items():
         paths.append(folder / f"{results.study.name}.{suffix}")
-        write_text_if_changed(paths[-1], text)
+        write_text(paths[-1], text)
     return paths
 
 
@@ -74,7 +74,7 @@ def paper_text(row: ResultRow) -> str:
     return number(row.row.published)
 
 
-def facts(results: StudyResults) -> list[str]:
+def facts(results: StudyResults, *, limit: bool = True) -> list[str]:
     """What a reader must know before the numbers, a sentence each: scale, data, seeds, and how errors are made."""
     scale = results.scale
     title = "" if scale.title.lower() == scale.name.lower() else f" ({scale.title})"
@@ -90,7 +90,7 @@ def facts(results: StudyResults) -> list[str]:
             "These are not the paper's data and network, so absolute differences mean little. A verdict says whether a "
             f"row moves away from the reference row{_reference_words(results)} in the paper's direction, or collapses."
         )
-    if results.limit:
+    if limit and results.limit:
         lines.append(f"Limit at this scale: {results.limit.strip().rstrip('.')}.")
     return lines
 
@@ -178,7 +178,7 @@ def markdown_table(results: StudyResults, *, runs: Path) -> str:
     lines += [f"| {' | '.join(head)} |", f"| :-- |{' :-- |' * many} --: | --: | --: | :-- |"]
     for row in results.rows:
         label = _md(row.variant.label) + _marks(notes.mark(row.variant.note))
-        verdict = _md(row.verdict.text) + _marks(notes.mark(row.verdict.why, _seeds_missing(row, results)))
+        verdict = _md(row.verdict.text) + _marks(notes.mark(row.verdict.why, seeds_missing(row, results)))
         columns = [label, *([_md(metric_words(row.metric))] if many else []), _md_ours(row, runs), paper_text(row)]
         lines.append(f"| {' | '.join([*columns, number(row.row.difference, signed=True), verdict])} |")
     if notes.texts:
@@ -200,7 +200,8 @@ def markdown_table(results: StudyResults, *, runs: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _seeds_missing(row: ResultRow, results: StudyResults) -> str | None:
+def seeds_missing(row: ResultRow, results: StudyResults) -> str | None:
+    """Which share of the seeds a row has, where it has some but not all."""
     if not row.row.values or len(row.row.values) == results.seeds:
         return None
     return f"{len(row.row.values)} of {results.seeds} seeds; the others: {row.row.missing or 'not measured'}"
@@ -281,7 +282,7 @@ def latex_table(results: StudyResults) -> str:
         r"    \midrule",
     ]
     for row in results.rows:
-        marks = notes.mark(row.variant.note, row.verdict.why, _seeds_missing(row, results))
+        marks = notes.mark(row.variant.note, row.verdict.why, seeds_missing(row, results))
         mark = f"$^{{{','.join(map(str, marks))}}}$" if marks else ""
         columns = [
             *(tex_escape(row.variant.label) + mark, *([tex_escape(metric_words(row.metric))] if many else [])),

@@ -65,6 +65,28 @@ TONES: dict[str, str] = {
 """Whether a verdict (of a cell or of a claim) confirms the paper: good, bad, open or neutral."""
 
 
+GLOSSARY: dict[str, str] = {
+    Kind.REPRODUCED: "Ours is within the study's tolerance of the published value.",
+    Kind.OFF: "Ours minus the published value is beyond the tolerance.",
+    Kind.SAME: "The row moves away from the study's reference row as in the paper, by more than our error; or both are "
+    "equal to their reference within the tolerance.",
+    Kind.OTHER: "The row moves the other way, by more than our error.",
+    Kind.UNDECIDED: "Our error (of the test set, or over seeds) covers the difference. A claim: seeds disagree, or one "
+    "seed is within one standard error of the bar.",
+    Kind.COLLAPSES: "The paper's number is that of guessing, and ours collapsed: training's watch named it, or the "
+    "accuracy is at most twice chance.",
+    Kind.FAILS: "The paper's number is that of guessing; ours did not collapse, but is no better than random weights.",
+    Kind.SURVIVES: "The paper's number is that of guessing; ours learned something.",
+    Kind.REFERENCE: "The row that directions are taken from.",
+    Kind.MEASURED: "Our number; the paper has none.",
+    Kind.QUOTED: "The paper's number is quoted from elsewhere; nothing runs.",
+    Kind.NOT_RUN: "No number yet, and why.",
+    "holds": "A claim that is true of every seed and of their mean (one seed: beyond one standard error).",
+    "fails": "A claim that is true of no seed and not of their mean.",
+}
+"""The words of verdicts, for readers."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A cell's verdict: its kind, the words to show, and one line of reason (may be empty)."""

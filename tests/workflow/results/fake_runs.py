@@ -41,11 +41,11 @@ def expected_top1(config: RunConfig) -> float:
 def named_collapse(config: RunConfig) -> str | None:
     """What the watch would say."""
     if config.teacher in ("student_copy", "previous_iteration"):
-        return "teacher entropy fell to 0: all images have one prototype"
+        return "one-hot"
     if config.teacher_temp >= 0.08:
-        return "teacher entropy rose to ln K: the targets are uniform"
+        return "uniform"
     if config.center_momentum >= 0.999:
-        return "teacher entropy fell to 0: all images have one prototype"
+        return "one-hot"
     return None
 
 
@@ -63,7 +63,8 @@ def write_run(folder: Path, config: RunConfig, *, status: str = "finished", metr
                 "step": steps,
                 "message": "",
                 "collapse": collapse,
-                "started": 1790000000.0,
+                "collapse_step": steps // 3 if collapse else None,
+                "started": "2026-01-31T11:58:00+00:00",
                 "seconds": 0.05 * steps + 3,
             }
         )
@@ -111,7 +112,7 @@ def journal(config: RunConfig, steps: int, collapse: str | None, rng: np.random.
     for step in range(1, steps + 1, max(1, steps // 200)):
         done = step / steps
         noise = rng.normal(0, 0.04)
-        if collapse and "ln K" in collapse:
+        if collapse == "uniform":
             entropy = uniform - 1.5 * math.exp(-12 * done)
             kl = 0.4 * math.exp(-10 * done)
         elif collapse:
