@@ -91,9 +91,9 @@ def run(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace, config: RunConfig, world: World, device: torch.device, stop: Any) -> None:
     from dino.training.loop import LoopSettings, Training
-    from dino.training.precision import configure_matmul
+    from dino.training.process import configure_process
 
-    configure_matmul(device)
+    configure_process(device)
     loader = None
     if config.epochs > 0:
         from dino.data import build_pretrain_loader
