@@ -63,7 +63,12 @@ def _css() -> Any:
 
 
 def _tally(counts: Counter[Any]) -> list[dict[str, Any]]:
-    entries = [{"word": str(word), "tone": TONES[word], "count": count} for word, count in counts.items()]
+    """Verdicts with how often they occur; rows that have nothing to be judged by do not count as judged."""
+    unjudged = (Kind.REFERENCE, Kind.MEASURED, Kind.QUOTED)
+    entries = [
+        {"word": str(word), "tone": TONES[word], "count": count, "judged": word not in unjudged}
+        for word, count in counts.items()
+    ]
     return sorted(entries, key=lambda entry: (TONE_ORDER.index(entry["tone"]), entry["word"]))
 
 
@@ -86,7 +91,10 @@ def _facts(plan: Plan, results: list[StudyResults], root: Path) -> list[tuple[st
         ("Data", "; ".join(data) or "none measured yet"),
         ("Seeds", ", ".join(str(seed) for seed in range(plan.seeds))),
         ("Runs", str(len(runs))),
-        ("Training", f"{duration(training)} in all, {training * cores / 3600:.2f} core-hours ({cores} cores a run)"),
+        (
+            "Training",
+            f"{duration(training)} in all, {training * cores / 3600:.2f} core-hours ({_count(cores, 'core')} a run)",
+        ),
         ("Evaluation", duration(sum(file.seconds for file in evaluations.values()))),
         ("Device", ", ".join(devices) or "–"),
         ("Measured", " to ".join(sorted({min(measured), max(measured)})) if measured else "–"),
@@ -97,7 +105,7 @@ def _facts(plan: Plan, results: list[StudyResults], root: Path) -> list[tuple[st
         gpus = share.gpu * share.nodes
         lines[4] = (
             "Training",
-            f"{duration(training)} in all, {training * gpus / 3600:.2f} GPU-hours ({gpus} GPUs a run)",
+            f"{duration(training)} in all, {training * gpus / 3600:.2f} GPU-hours ({_count(gpus, 'GPU')} a run)",
         )
     return lines
 
@@ -241,6 +249,10 @@ def duration(seconds: float) -> str:
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
 
 
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
 def commit(root: Path) -> str:
     """The checkout's commit, with a word where files were changed since; ``unknown`` outside of git."""
     if shutil.which("git") is None:
@@ -266,4 +278,6 @@ def machine() -> str:
             line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if "model name" in line
         ]
         processor = models[0] if models else processor
-    return f"{platform.system()}, {processor}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return (
+        f"{platform.system()}, {processor}, {_count(os.cpu_count() or 1, 'core')}, Python {platform.python_version()}"
+    )

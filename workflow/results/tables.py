@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,8 +127,8 @@ class Footnotes:
 
 
 def sentence(text: str) -> str:
-    """``text`` with a capital letter and a full stop."""
-    text = text.strip().rstrip(".")
+    """``text`` with a capital letter, a full stop and true minus signs."""
+    text = re.sub(r"(?<=[ (])-(?=\d)", MINUS, text.strip().rstrip("."))
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
