@@ -34,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the metrics file and print the accuracies."""
-    started = time.perf_counter()
     _check(options)
     from dino.evaluation.feature_files import read_features
     from dino.evaluation.knn_protocol import evaluate_knn, format_table
@@ -42,6 +41,7 @@ def run(options: argparse.Namespace) -> None:
     from dino.evaluation.runtime import set_up_torch
 
     device = set_up_torch(options.device, options.threads)
+    started = time.perf_counter()
     if options.checkpoint is None:
         train, test = read_features(options.train_features), read_features(options.test_features)
     else:
@@ -75,12 +75,13 @@ def _extract(options: argparse.Namespace) -> tuple[FeatureSet, FeatureSet]:
     import tempfile
 
     from dino.evaluation.feature_files import default_name, read_features
-    from dino.evaluation.features import extract_to_files
+    from dino.evaluation.features import write_split_features
+    from dino.evaluation.runtime import feature_settings
 
     splits = [options.train_split, options.test_split]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.features_dir or temporary)
         targets = [default_name(folder, options.data, split) for split in splits]
-        extract_to_files(options, splits, targets)
+        write_split_features(feature_settings(options), list(zip(splits, targets, strict=True)))
         train, test = (read_features(target) for target in targets)
     return train, test

@@ -44,6 +44,7 @@ class FeatureData(BaseModel):
     split: str
     classes: list[str]
     images: int
+    """Listed, with those that were skipped as unreadable."""
 
 
 class FeatureMeta(BaseModel):

@@ -77,9 +77,7 @@ def evaluate_knn(
     )
     best_k = max(used, key=lambda k: scores[k].top1_correct)
     if len(used) > 1:
-        notes.append(
-            f"top1_best_k is the best of k = {', '.join(map(str, used))}, chosen on the test set: k = {best_k}"
-        )
+        notes.append(f"top1_best_k is the best of k = {', '.join(map(str, used))} on the test set itself: k = {best_k}")
     meta = train.meta
     classes = _classes(train, test)
     return MetricsFile(
@@ -183,15 +181,15 @@ def _check_pair(train: FeatureSet, test: FeatureSet) -> list[str]:
             notes.append(f"the {split} features do not say what made them: their identity is unknown")
         if meta.skipped:
             notes.append(_skipped(meta, split))
-    if train.meta.data is not None and train.meta.data == test.meta.data:
-        notes.append(f"training and test features are of the same split ({train.meta.data.split})")
+    if train.meta.data and test.meta.data and train.meta.data.digest == test.meta.data.digest:
+        notes.append("training and test features are of the same images")
     return notes
 
 
 def _skipped(meta: FeatureMeta, split: str) -> str:
     images = meta.data.images if meta.data else 0
     return (
-        f"{len(meta.skipped)} of {images + len(meta.skipped)} {split} images skipped as unreadable: "
+        f"{len(meta.skipped)} of {images} {split} images skipped as unreadable: "
         + ", ".join(meta.skipped[:3])
         + (", ..." if len(meta.skipped) > 3 else "")
     )

@@ -89,13 +89,15 @@ def largest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 @contextlib.contextmanager
 def full_precision_products() -> Iterator[None]:
-    """Products of float32 matrices in float32, whatever the process allows elsewhere (TF32 changes neighbours)."""
-    before = torch.get_float32_matmul_precision()
+    """Compute float32 in float32, whatever the process allows elsewhere: TF32 changes neighbours."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def _fold(width: int, k: int) -> int:

@@ -10,13 +10,15 @@ from dino.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from dino.evaluation.features import FeatureSettings
+
 
 def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
     """``--device``, ``--threads``, ``--seed``, ``--tracking`` and ``--quiet``."""
     group = parser.add_argument_group("running")
     group.add_argument("--device", default="auto", help="cpu, cuda, cuda:N, or auto: CUDA where there is one (default)")
     group.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's choice)")
-    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of random weights (default 0)")
+    group.add_argument("--seed", type=int, metavar="N", help="of random weights (default: the config's, or 0)")
     group.add_argument("--tracking", choices=["off"], default="off", help="evaluations write files; `dino sync` tracks")
     group.add_argument("--quiet", action="store_true", help="no progress, warnings only")
 
@@ -73,6 +75,27 @@ def set_up_torch(device: str, threads: int | None) -> torch.device:
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices here; use --device cpu")
     return chosen
+
+
+def feature_settings(options: argparse.Namespace) -> FeatureSettings:
+    """What the arguments of `add_features_arguments` and `add_runtime_arguments` ask for."""
+    from dino.evaluation.features import FeatureSettings
+
+    return FeatureSettings(
+        checkpoint=options.checkpoint,
+        data=options.data,
+        device=set_up_torch(options.device, options.threads),
+        key=options.checkpoint_key,
+        config=options.config,
+        arch=options.arch,
+        patch_size=options.patch_size,
+        seed=options.seed,
+        image_size=options.image_size,
+        resize=options.resize,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        workers=options.workers,
+    )
 
 
 def device_name(device: torch.device) -> str:

@@ -23,7 +23,9 @@ def meta(split: str, images: int, **changes: Any) -> FeatureMeta:
         "seed": 3,
         "code_version": 1,
         "checkpoint": CheckpointIdentity(path="c.pth", sha256="ff", key="teacher"),
-        "data": FeatureData(name="world", version="v1", digest="abc", split=split, classes=CLASSES, images=images),
+        "data": FeatureData(
+            name="world", version="v1", digest=f"abc-{split}", split=split, classes=CLASSES, images=images
+        ),
     }
     return FeatureMeta(**{**values, **changes})
 
@@ -53,7 +55,7 @@ def test_metrics_file_from_two_feature_files(tmp_path: Path, capsys: pytest.Capt
     assert document.metrics["top1"].n == 30
     assert document.chance == pytest.approx(100 / 3)
     assert (document.run_id, document.fingerprint, document.seed) == (meta("", 0).run_id, "0123456789", 3)
-    assert (document.data.name, document.data.digest, document.data.train) == ("world", "abc", 60)
+    assert (document.data.name, document.data.digest, document.data.train) == ("world", "abc-train", 60)
     assert document.checkpoint.sha256 == "ff"
     assert document.settings["k"] == [5, 20]
     table = capsys.readouterr().out
@@ -78,7 +80,7 @@ def test_features_from_elsewhere_are_used_and_noted(tmp_path: Path) -> None:
 def test_skipped_images_are_noted(tmp_path: Path) -> None:
     assert main([*write_pair(tmp_path, skipped=["ant/broken.png"]), "--quiet"]) == 0
     notes = json.loads((tmp_path / "knn.json").read_text())["notes"]
-    assert "1 of 31 test images skipped as unreadable: ant/broken.png" in notes
+    assert "1 of 30 test images skipped as unreadable: ant/broken.png" in notes
 
 
 @pytest.mark.parametrize(
