@@ -34,6 +34,8 @@ rule make_figure:
             labels={"study": "{study}", "scale": "{scale}"},
         ),
         pdf="results/{scale}/figures/{study}.pdf",
+        curves="results/{scale}/figures/{study}-curves.png",
+        curves_pdf="results/{scale}/figures/{study}-curves.pdf",
     log:
         "results/{scale}/logs/make_figure-{study}.log",
     localrule: True
