@@ -171,7 +171,7 @@ class Delivery:
         tags = {**inherited, **image.tags, "mlflow.parentRunId": parent}
         if child.run_id and (child.sha256 or child.sending) and image.sha256 not in (child.sha256, child.sending):
             self._trash_superseded(child)
-            child.superseded, child.run_id, child.sending = child.run_id, None, ""
+            child.superseded, child.run_id, child.sha256, child.sending = child.run_id, None, "", ""
             child.revision += 1
         if child.run_id is None:
             start_ms = image.time_ms - round(1000 * image.metrics.get("seconds", 0.0))

@@ -16,10 +16,10 @@ from typing import Any
 import yaml
 
 from dino.errors import UserError
+from dino.tracking.environment import ENVIRONMENT
 
 CONFIG = "config.yaml"
 STATUS = "status.json"
-ENVIRONMENT = "environment.json"
 FIGURE_ENDINGS = (".png", ".pdf", ".svg")
 
 _STATUS = {"running": "RUNNING", "finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
@@ -74,7 +74,7 @@ def describe_run(run_dir: Path, names: Mapping[str, Any] | None = None) -> RunIm
     names = names or {}
     document = _read_config(run_dir / CONFIG)
     config = document["config"]
-    status = read_status(run_dir)
+    status = _read_json(run_dir / STATUS)
     environment = _read_json(run_dir / ENVIRONMENT)
     run_id = str(document.get("run_id") or run_dir.name)
     scale = names.get("scale") or (run_dir.parent.parent.name if run_dir.parent.name == "runs" else "")
@@ -96,7 +96,7 @@ def describe_run(run_dir: Path, names: Mapping[str, Any] | None = None) -> RunIm
         "collapse": _collapse(status.get("collapse")),
         "host": str(environment.get("host") or status.get("host") or ""),
         "git.commit": environment.get("git_commit") or "",
-        "git.dirty": _text(environment["git_dirty"]) if "git_dirty" in environment else "",
+        "git.dirty": _text(environment["git_dirty"]) if environment.get("git_dirty") is not None else "",
         "slurm.job_id": str(environment.get("slurm_job_id") or ""),
         "results.path": str(run_dir.absolute()),
         "message": str(status.get("message") or ""),
@@ -118,7 +118,7 @@ def describe_run(run_dir: Path, names: Mapping[str, Any] | None = None) -> RunIm
         fingerprint=tags["fingerprint"],
         tags={key: value[:5000] for key, value in tags.items() if value},
         params={key: _text(value) for key, value in config.items()},
-        status=run_status(run_dir, status),
+        status=run_status(run_dir, {**environment, **status}),
         start_ms=round(started * 1000),
         end_ms=round(ended * 1000),
         dataset=(str(config["dataset"]), str(digest)) if digest and "dataset" in config else None,
@@ -181,8 +181,8 @@ def metric_key(name: str) -> str:
 
 
 def read_status(run_dir: Path) -> dict[str, Any]:
-    """``status.json``, or nothing where the run has not started."""
-    return _read_json(run_dir / STATUS)
+    """``status.json`` with the process and host of ``environment.json``; nothing where the run has not started."""
+    return {**_read_json(run_dir / ENVIRONMENT), **_read_json(run_dir / STATUS)}
 
 
 def run_status(run_dir: Path, status: Mapping[str, Any]) -> str:

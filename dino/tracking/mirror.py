@@ -18,13 +18,13 @@ from dino.log import logger
 from dino.tracking.delivery import STREAMS, Delivered, Delivery, metrics_files, stat_of
 from dino.tracking.describe import (
     CONFIG,
-    ENVIRONMENT,
     STATUS,
     RunImage,
     describe_run,
     process_is_gone,
     read_status,
 )
+from dino.tracking.environment import ENVIRONMENT
 from dino.tracking.locks import file_lock
 from dino.tracking.state import State, StreamState, load_state, save_state
 from dino.tracking.store import ensure_experiment, import_mlflow, known_runs, open_client
@@ -131,13 +131,13 @@ class Mirror:
             return Delivery(self.client, self.experiment, run_dir, image, state).run()
         except MlflowException as error:
             save_state(run_dir, state)
-            reason = str(error).splitlines()[0][:300]
+            reason = _reason(error)
             if error.error_code in _REFUSALS:
                 raise StoreRefused(self._explain_refusal(state, reason)) from error
             raise StoreUnavailable(reason) from error
         except RequestException as error:
             save_state(run_dir, state)
-            raise StoreUnavailable(str(error)[:300]) from error
+            raise StoreUnavailable(_reason(error)) from error
 
     def _explain_refusal(self, state: State, reason: str) -> str:
         from mlflow.exceptions import MlflowException
@@ -172,7 +172,7 @@ class Mirror:
                 continue
         gone = False
         if any(stats[1]):
-            status = self._status(run_dir, stats[1])
+            status = self._status(run_dir, (*stats[1], *stats[2]))
             gone = status.get("status") == "running" and process_is_gone(run_dir, status)
         text = json.dumps([stats, names, gone], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
@@ -189,3 +189,12 @@ def has_started(run_dir: Path) -> bool:
     return (run_dir / CONFIG).is_file() and any(
         (run_dir / name).exists() for name in (STATUS, *STREAMS, "metrics", "checkpoint.pth")
     )
+
+
+def _reason(error: Exception) -> str:
+    """The short end of the long chain of causes that HTTP and SQL errors quote."""
+    text = " ".join(str(error).split())
+    for words in ("connection refused", "timed out", "name or service not known", "database is locked", "disk is full"):
+        if words in text.lower():
+            return words
+    return text if len(text) <= 300 else text[:300] + "..."

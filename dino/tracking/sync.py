@@ -122,7 +122,7 @@ class Syncer:
                 continue  # told about by the pass itself
         folders = " ".join(str(path) for path in self.paths)
         return (
-            f"the tracking store {self.mirror.uri} takes nothing now ({_reason(error)}): {describe(waiting)} wait in "
+            f"the tracking store {self.mirror.uri} takes nothing now ({error}): {describe(waiting)} wait in "
             f"the run directories, nothing is lost; when it is back, run `dino sync {folders}`"
         )
 
@@ -233,12 +233,3 @@ def describe(delivered: Delivered) -> str:
 
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
-
-
-def _reason(error: Exception) -> str:
-    """The short end of a long chain of causes."""
-    text = " ".join(str(error).split())
-    for word in ("Connection refused", "timed out", "Name or service not known", "database is locked"):
-        if word.lower() in text.lower():
-            return word.lower()
-    return text if len(text) <= 200 else text[:200] + "..."
