@@ -152,7 +152,9 @@ def data_paths_file() -> Path | None:
     given = os.environ.get("DINO_DATA_PATHS")
     if given:
         if not Path(given).is_file():
-            raise UserError(f"DINO_DATA_PATHS={given}: no such file; write one with lines like 'imagenet: /data/imagenet'")
+            raise UserError(
+                f"DINO_DATA_PATHS={given}: no such file; write one with lines like 'imagenet: /data/imagenet'"
+            )
         return Path(given)
     for folder in (Path.cwd(), PROJECT_ROOT):
         if (folder / PATHS_FILE).is_file():

@@ -39,9 +39,7 @@ def is_cifar10(root: Path) -> bool:
     return (root / FOLDER / "batches.meta").is_file()
 
 
-def read_cifar10(
-    root: Path, split: str
-) -> tuple[list[str], list[str], NDArray[np.int64], NDArray[np.uint8], str]:
+def read_cifar10(root: Path, split: str) -> tuple[list[str], list[str], NDArray[np.int64], NDArray[np.uint8], str]:
     """Class names, invented paths, labels, pixels (N, 3, 32, 32) and digest of one split.
 
     Raises:

@@ -112,7 +112,10 @@ def blur(images: Tensor, sigma: Tensor, reach: int) -> Tensor:
     """
     n, channels, size, _ = images.shape
     if size <= 3 * BLOCK or reach > BLOCK:
-        blocks, matrices = [(slice(0, size), slice(0, size), slice(0, size), slice(0, size))], blur_matrices(sigma, size)
+        blocks, matrices = (
+            [(slice(0, size), slice(0, size), slice(0, size), slice(0, size))],
+            blur_matrices(sigma, size),
+        )
     else:
         matrices, blocks = blur_matrices(sigma, 3 * BLOCK), []
         for start in range(0, size, BLOCK):

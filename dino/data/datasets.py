@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -165,7 +164,9 @@ def _resolve_folder(name: str, kind: str, root: Path, split: str, version: str =
     )
 
 
-def load_in_memory(images: ImageSet, *, budget: int = MEMORY_BUDGET, replace: bool = True) -> tuple[Tensor, Tensor] | None:
+def load_in_memory(
+    images: ImageSet, *, budget: int = MEMORY_BUDGET, replace: bool = True
+) -> tuple[Tensor, Tensor] | None:
     """All images decoded, if they have one size and fit ``budget`` bytes.
 
     Args:
@@ -204,5 +205,3 @@ def _from_numpy(array: NDArray[np.uint8]) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # read-only arrays: nothing here writes to them
         return torch.from_numpy(array)
-
-

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 
-class CorruptImage(Exception):  # noqa: N818  (told to the person as a count, not as a failure)
+class CorruptImage(Exception):
     """A file that is no whole image; the message names it."""
 
 

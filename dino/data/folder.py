@@ -47,7 +47,9 @@ def list_folder(root: Path) -> FolderListing:
     for label, name in enumerate(classes):
         found = sorted(_images_below(root, name))
         if not found:
-            raise UserError(f"{root / name}: class without images ({', '.join(EXTENSIONS)}); remove the folder or fill it")
+            raise UserError(
+                f"{root / name}: class without images ({', '.join(EXTENSIONS)}); remove the folder or fill it"
+            )
         paths += found
         labels += [label] * len(found)
     return FolderListing(classes=classes, paths=paths, labels=labels)

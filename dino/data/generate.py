@@ -41,7 +41,9 @@ def generate(spec: DatasetSpec, target: Path, *, force: bool = False) -> bool:
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file; choose another --output")
     if target.is_dir() and any(target.iterdir()) and not (target / MARKER).is_file():
-        raise UserError(f"{target} holds something else than a generated data set; choose another --output or remove it")
+        raise UserError(
+            f"{target} holds something else than a generated data set; choose another --output or remove it"
+        )
     began = time.monotonic()
     unique = f"{os.getpid()}-{secrets.token_hex(4)}"
     building = target.with_name(f".{target.name}.{unique}.tmp")
@@ -57,7 +59,9 @@ def generate(spec: DatasetSpec, target: Path, *, force: bool = False) -> bool:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"no space left for {target}: free some, then run the same command again") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
-            raise UserError(f"cannot write {target}: {error.strerror}; choose a folder that you may write to") from error
+            raise UserError(
+                f"cannot write {target}: {error.strerror}; choose a folder that you may write to"
+            ) from error
         raise
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -145,10 +145,7 @@ def cut_views(dataset: ImageSet, indices: list[int], crops: list[CropPlan]) -> t
         For each group (views * B, 3, size, size) uint8, view-major; and messages about corrupt files.
     """
     batch = len(indices)
-    groups = [
-        torch.empty(len(crop.scales), batch, 3, crop.size, crop.size, dtype=torch.uint8)
-        for crop in crops
-    ]
+    groups = [torch.empty(len(crop.scales), batch, 3, crop.size, crop.size, dtype=torch.uint8) for crop in crops]
     messages: list[str] = []
     for row, index in enumerate(indices):
         image, problems = dataset.read_or_neighbour(index)
