@@ -36,6 +36,7 @@ rule all:
     input:
         rules.tables.input,
         rules.figures.input,
+        planner.metrics,
         planner.report_page,
 
 

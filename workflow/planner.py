@@ -78,10 +78,20 @@ class Planner:
 
     # --- inputs -------------------------------------------------------------------------------------------------------
 
-    def manifest(self, wildcards: Wildcards) -> list[str]:
-        """The manifest of a run's generated data set; nothing for a real set, which no job makes."""
-        spec = find_spec(self.planned_run(wildcards).dataset)
-        return [str(generated_path(spec.name) / "manifest.json")] if spec.kind == "generated" else []
+    def data_for(self, output: str) -> Callable[[Wildcards], list[str]]:
+        """The manifest of a run's generated data set; nothing for a real set, which no job makes.
+
+        Nothing either once ``output`` (a pattern in a job's wildcards) has been made and the data set been deleted:
+        Snakemake would take the manifest that another run needs made again for a reason to train this one again.
+        """
+
+        def manifest(wildcards: Wildcards) -> list[str]:
+            spec = find_spec(self.planned_run(wildcards).dataset)
+            file = generated_path(spec.name) / "manifest.json"
+            made = Path(output.format(**wildcards)).is_file()
+            return [] if spec.kind != "generated" or (made and not file.is_file()) else [str(file)]
+
+        return manifest
 
     def features(self, wildcards: Wildcards) -> dict[str, str]:
         """The feature files of a run's own data set, by split."""
@@ -91,6 +101,10 @@ class Planner:
     def study_files(self, wildcards: Wildcards) -> list[str]:
         """The metrics files behind a study."""
         return [str(file) for file in self.study_plan(wildcards).files_of(wildcards.study)]
+
+    def metrics(self, wildcards: Wildcards) -> list[str]:
+        """Every metrics file of the configured plan: targets of their own, so that a deleted one is made again."""
+        return [str(file) for study in self.configured.studies for file in self.configured.files_of(study)]
 
     def artefacts(self, pattern: str) -> Callable[[Wildcards], list[str]]:
         """One file for each configured study, e.g. ``results/{scale}/tables/{study}.md``."""

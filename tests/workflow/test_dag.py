@@ -41,7 +41,8 @@ FAKE_PYTHON = """\
 if [ "$1" = -m ] && [ "$2" = workflow ]; then
   case "$3" in
     table) for kind in csv md tex; do mkdir -p results/smoke/tables; : > "results/smoke/tables/$4.$kind"; done; exit ;;
-    figure) for kind in png pdf; do mkdir -p results/smoke/figures; : > "results/smoke/figures/$4.$kind"; done; exit ;;
+    figure) mkdir -p results/smoke/figures
+      for end in .png .pdf -curves.png -curves.pdf; do : > "results/smoke/figures/$4$end"; done; exit ;;
     report) mkdir -p results/smoke/report; : > results/smoke/report/index.html; exit ;;
   esac
 fi
@@ -206,12 +207,19 @@ def test_changed_neighbours_evaluate_again_but_extract_nothing(done: Path):
     assert not {"pretrain", "extract_features"} & set(counts)
 
 
+def test_times_of_data_and_configuration_train_nothing(done: Path):
+    (done / "results/data/world-smoke/manifest.json").touch()
+    for path in (done / "results/smoke/runs").glob("*/config.yaml"):
+        path.touch()
+    assert planned(done) == {}
+
+
 def test_lost_generated_data_and_configurations_train_nothing(done: Path):
     shutil.rmtree(done / "results" / "data")
     for path in (done / "results/smoke/runs").glob("*/config.yaml"):
         path.unlink()
     assert "pretrain" not in planned(done)
-    (next((done / "results/smoke/runs").glob("*random*")) / "checkpoint.pth").unlink()
+    shutil.rmtree(next((done / "results/smoke/runs").glob("*random*")))
     counts = planned(done)
     assert (counts["generate_data"], counts["pretrain"], counts["extract_features"]) == (1, 1, 1)
 
@@ -241,7 +249,8 @@ def test_mistake_in_a_study_is_one_sentence(done: Path):
     assert run.returncode == 1
     text = run.stdout + run.stderr
     assert "unknown key 'lable' in variants.momentum; did you mean 'label'?" in text
-    assert "ablations/teacher.yaml, line 29" in text
+    lines = (done / "ablations" / "teacher.yaml").read_text(encoding="utf-8").splitlines()
+    assert f"ablations/teacher.yaml, line {lines.index('    lable: Momentum') + 1}: " in text
     assert "Traceback" not in text
 
 

@@ -17,7 +17,7 @@ rule resolve_config:
 rule pretrain:
     input:
         config=ancient("results/{scale}/runs/{run}/config.yaml"),
-        data=ancient(planner.manifest),
+        data=ancient(planner.data_for("results/{scale}/runs/{run}/checkpoint.pth")),
     output:
         checkpoint="results/{scale}/runs/{run}/checkpoint.pth",
     log:
