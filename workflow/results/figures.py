@@ -52,23 +52,29 @@ class Point:
 
 
 def draw_figure(results: StudyResults, folder: Path) -> list[Path]:
-    """Draw ``<study>.png`` and ``<study>.pdf`` into ``folder``; a row of panels for each metric."""
+    """Draw ``<study>.png`` and ``<study>.pdf`` into ``folder``; returns both paths."""
+    study = results.study
+    with figure_style():
+        figure = compose_figure(results)
+        return save(figure, folder / study.name, title=f"{study.title} ({study.paper})", results=results)
+
+
+def compose_figure(results: StudyResults) -> Figure:
+    """The figure itself, inside `figure_style`: a row of two panels for each metric."""
     study = results.study
     numeric = axis_values(results)
-    title = f"{study.title} ({study.paper})"
-    with figure_style():
-        each = 2.6 if numeric else 0.8 + 0.32 * len(study.variants)
-        figure = new_figure(each * len(study.metrics) + 0.75)
-        panels = figure.subplots(len(study.metrics), 2, squeeze=False)
-        for metric, pair in zip(study.metrics, panels, strict=True):
-            if numeric:
-                _draw_lines(pair, numeric, results, metric)
-            else:
-                _draw_dots(pair, results, metric)
-            _guides(pair, results, metric, vertical=not numeric)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-        _legend(figure, results)
-        return save(figure, folder / study.name, title=title, results=results)
+    each = 2.6 if numeric else 0.8 + 0.32 * len(study.variants)
+    figure = new_figure(each * len(study.metrics) + 0.75)
+    panels = figure.subplots(len(study.metrics), 2, squeeze=False)
+    for metric, pair in zip(study.metrics, panels, strict=True):
+        if numeric:
+            _draw_lines(pair, numeric, results, metric)
+        else:
+            _draw_dots(pair, results, metric)
+        _guides(pair, results, metric, vertical=not numeric)
+    figure.suptitle(f"{study.title} ({study.paper})", x=0.01, ha="left", fontsize=11, fontweight="bold")
+    _legend(figure, results)
+    return figure
 
 
 def axis_values(results: StudyResults) -> dict[str, float] | None:

@@ -11,11 +11,14 @@ import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from dino.config import RunConfig, dump_config
-from workflow.plan import Plan, make_plan
+from workflow.plan import Cell, Plan, PlannedRun, make_plan
+from workflow.scales import Scale
+from workflow.studies import Study
 
 PROJECT = Path(__file__).resolve().parents[3]
 CHANCE = 5.0
@@ -49,13 +52,22 @@ def named_collapse(config: RunConfig) -> str | None:
     return None
 
 
-def write_run(folder: Path, config: RunConfig, *, status: str = "finished", metrics: bool = True) -> None:
-    """One run directory with config, status, journal and a k-NN metrics file."""
+def write_run(
+    folder: Path,
+    config: RunConfig,
+    *,
+    status: str = "finished",
+    metrics: bool = True,
+    top1: float | None = None,
+    collapse: str | Literal["expected"] | None = "expected",
+) -> None:
+    """One run directory with config, status, journal and a k-NN metrics file; ``top1`` is made up where not given."""
     rng = np.random.default_rng(abs(hash_text(folder.name)))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(dump_config(config))
     steps = round(62 * config.epochs)
-    collapse = named_collapse(config) if steps else None
+    if collapse == "expected":
+        collapse = named_collapse(config) if steps else None
     (folder / "status.json").write_text(
         json.dumps(
             {
@@ -73,7 +85,8 @@ def write_run(folder: Path, config: RunConfig, *, status: str = "finished", metr
         (folder / "metrics.jsonl").write_text("".join(journal(config, steps, collapse, rng)))
     if not metrics:
         return
-    top1 = round(float(np.clip(expected_top1(config) + rng.normal(0, 0.6), 0, 100)), 4)
+    if top1 is None:
+        top1 = round(float(np.clip(expected_top1(config) + rng.normal(0, 0.6), 0, 100)), 4)
     document = {
         "schema": 1,
         "protocol": "knn",
@@ -139,6 +152,50 @@ def write_runs(root: Path, plan: Plan) -> None:
     """All runs of ``plan`` under ``root`` (which stands for the project's folder)."""
     for run in plan.runs.values():
         write_run(root / run.run_dir, run.config)
+
+
+def hand_made(
+    root: Path,
+    study: dict[str, Any],
+    numbers: dict[str, dict[int, float | None]],
+    *,
+    seeds: int = 1,
+    comparable: bool = False,
+    missing: dict[str, str] | None = None,
+    collapse: dict[str, str] | None = None,
+) -> Plan:
+    """A plan of one study with chosen numbers and simple run ids, its files written below ``root``.
+
+    Args:
+        root: Stands for the project's folder.
+        study: Fields of the study.
+        numbers: top-1 by variant and seed; None writes a run without metrics.
+        seeds: Of the plan.
+        comparable: Of the scale.
+        missing: Why a variant cannot run.
+        collapse: What the watch named, by variant.
+    """
+    named = Study(**{"name": "mini", "path": Path("ablations/mini.yaml"), "base": "vits16_100ep", **study})
+    scale = Scale(name="desk", path=Path("workflow/scales/desk.yaml"), title="Desk", comparable=comparable)
+    plan = Plan(scale=scale, studies={"mini": named}, seeds=seeds, runs={}, cells=[])
+    for name, variant in named.variants.items():
+        for seed in range(seeds):
+            reason = (missing or {}).get(name)
+            run = None if reason or variant.quoted else f"run-{name}-s{seed}"
+            folder = Path("results/desk/runs") / str(run)
+            if run:
+                config = RunConfig(
+                    **{"dataset": "desk-world", "epochs": 10, "out_dim": 256, **variant.set, "seed": seed}
+                )
+                plan.runs[run] = PlannedRun(run, config, "desk", folder)
+                plan.runs[run].names.append({"study": "mini", "variant": name, "label": variant.label})
+                top1 = numbers.get(name, {}).get(seed)
+                named_collapse = (collapse or {}).get(name)
+                write_run(root / folder, config, metrics=top1 is not None, top1=top1, collapse=named_collapse)
+            for metric in named.metrics:
+                file = folder / "metrics" / "knn.json" if run else None
+                plan.cells.append(Cell("mini", name, metric, seed, run, file, reason))
+    return plan
 
 
 if __name__ == "__main__":
