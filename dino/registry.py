@@ -20,7 +20,7 @@ from dino.config import explain_validation, suggest
 from dino.errors import UserError
 
 GENERATOR_VERSION: dict[str, int] = {"world": 1}
-"""Raised by hand when a generator's images change; part of `dataset_version`, so that runs on other images are others."""
+"""Raised by hand when a generator's images change; part of `dataset_version`: other images, other runs."""
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PATHS_FILE = "data-paths.yaml"

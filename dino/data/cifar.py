@@ -1,4 +1,4 @@
-"""CIFAR-10 as torchvision's download leaves it (``cifar-10-batches-py``), read without running what a pickle asks for."""
+"""CIFAR-10 as torchvision's download leaves it (``cifar-10-batches-py``), without running what a pickle asks for."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def blur(images: Tensor, sigma: Tensor, reach: int) -> Tensor:
     n, channels, size, _ = images.shape
     if size <= 3 * BLOCK or reach > BLOCK:
         blocks, matrices = (
-            [(slice(0, size), slice(0, size), slice(0, size), slice(0, size))],
+            [(slice(0, size),) * 4],
             blur_matrices(sigma, size),
         )
     else:

@@ -36,7 +36,7 @@ def decode(path: str | Path) -> NDArray[np.uint8]:
     if _plain(data):
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is not None:
-            return image
+            return np.asarray(image, dtype=np.uint8)
     return _decode_pillow(path, data)
 
 
@@ -66,9 +66,9 @@ def _decode_pillow(path: str | Path, data: bytes) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # broken EXIF of an otherwise good file
-            image = Image.open(io.BytesIO(data))
-            image.load()
-            image = ImageOps.exif_transpose(image)
+            opened = Image.open(io.BytesIO(data))
+            opened.load()
+            image: Image.Image = ImageOps.exif_transpose(opened)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
         raise CorruptImage(f"{path}: {' '.join(str(error).split())}") from None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):

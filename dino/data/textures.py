@@ -12,11 +12,16 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 Texture = Callable[[Array, Array, np.random.Generator], Array]
 
 TAU = np.float32(2 * np.pi)
 ROOT3_HALF = np.float32(np.sqrt(3) / 2)
+
+
+def random_sign(rng: np.random.Generator, count: int) -> Array:
+    """(count, 1, 1) of -1 and 1."""
+    return (2 * rng.integers(0, 2, (count, 1, 1)) - 1).astype(np.float32)
 
 
 def _wave(x: Array) -> Array:
@@ -86,8 +91,7 @@ def _plus_signs(u: Array, v: Array, rng: np.random.Generator) -> Array:
 
 def _spiral(u: Array, v: Array, rng: np.random.Generator) -> Array:
     radius, angle = _polar(u, v)
-    turn = rng.choice(np.float32([-1, 1]), (len(u), 1, 1))
-    return _soft(_wave(radius + turn * 2 * angle / TAU), 2.0)
+    return _soft(_wave(radius + random_sign(rng, len(u)) * 2 * angle / TAU), 2.0)
 
 
 def _weave(u: Array, v: Array, rng: np.random.Generator) -> Array:

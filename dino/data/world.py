@@ -1,6 +1,6 @@
 """The generated world, classification part: seeded textures, learnable without labels by a tiny ViT in a minute.
 
-A class is a texture (`dino.data.textures`). Everything a pixel-wise comparison would go by is drawn anew for each image:
+A class is a texture (`dino.data.textures`). What a pixel-wise comparison would go by is drawn anew for each image:
 phase, scale, small rotation, light, contrast and its sign, tint, noise. So the features of random weights tell classes
 apart poorly, while views of one image agree on little else than the texture. The folder is an ImageFolder.
 """
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dino.data.textures import TEXTURES
+from dino.data.textures import TEXTURES, Array, random_sign
 from dino.errors import UserError
 from dino.registry import DatasetSpec, WorldSettings, dataset_version
 
@@ -29,7 +29,7 @@ def class_names(settings: WorldSettings) -> list[str]:
 def draw_images(name: str, count: int, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     """``count`` images of the texture ``name``: (count, size, size, 3), RGB."""
 
-    def per_image(low: float, high: float, *shape: int) -> NDArray[np.float32]:
+    def per_image(low: float, high: float, *shape: int) -> Array:
         return rng.uniform(low, high, (count, *(shape or (1, 1)))).astype(np.float32)
 
     # Coordinates in periods, about an origin in the middle half of the image (that of rings and spirals).
@@ -41,7 +41,7 @@ def draw_images(name: str, count: int, size: int, rng: np.random.Generator) -> N
     u = periods * (np.cos(angle) * x - np.sin(angle) * y)
     v = periods * (np.sin(angle) * x + np.cos(angle) * y)
     value = TEXTURES[name](u, v, rng)
-    contrast = per_image(0.12, 0.45) * rng.choice(np.float32([-1, 1]), (count, 1, 1))
+    contrast = per_image(0.12, 0.45) * random_sign(rng, count)
     light = per_image(0.3, 0.7) + per_image(-0.35, 0.35) * x + per_image(-0.35, 0.35) * y
     tint = per_image(0.85, 1.15, 1, 1, 3)
     images = (light + contrast * value)[..., None] * tint

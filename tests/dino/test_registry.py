@@ -43,7 +43,9 @@ def test_the_shipped_sets_are_registered_with_their_chance_level():
 
 
 def test_reading_the_registry_imports_neither_torch_nor_numpy():
-    code = "import sys; from dino.registry import load_registry; load_registry(); print({'torch', 'numpy'} & set(sys.modules))"
+    code = (
+        "import sys; from dino import registry; registry.load_registry(); print({'torch', 'numpy'} & set(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
