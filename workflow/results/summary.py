@@ -175,7 +175,8 @@ def _row(
     reasons = []
     for record in records:
         if pd.isna(record["value"]) and record["missing"]:
-            reasons.append(unfinished.get(record["run_id"], "") or str(record["missing"]))
+            reason = str(record["missing"]).removeprefix("not run: ")  # the verdict says that itself
+            reasons.append(unfinished.get(record["run_id"], "") or reason)
     runs = {int(record["seed"]): facts[record["run_id"]] for record in measured}
     known = [float(record["chance"]) for record in measured if not pd.isna(record["chance"])]
     row = Row(

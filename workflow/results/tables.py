@@ -174,7 +174,7 @@ def markdown_table(results: StudyResults, *, runs: Path) -> str:
     lines = [f"# {_md(study.title)} ({_md(study.paper)})", ""]
     if study.description:
         lines += [_md(study.description.strip()), ""]
-    lines += [f"> {_md(fact)}" + ("  " if fact != facts(results)[-1] else "") for fact in facts(results)]
+    lines += [f"> {_md(fact)}" + ("\\" if fact != facts(results)[-1] else "") for fact in facts(results)]
     lines += ["", *([] if many else [f"{_md(metric_words(study.metrics[0]))}:", ""])]
     lines += [f"| {' | '.join(head)} |", f"| :-- |{' :-- |' * many} --: | --: | --: | :-- |"]
     for row in results.rows:

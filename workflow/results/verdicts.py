@@ -145,8 +145,7 @@ def judge(
     if row.quoted:
         return Verdict(Kind.QUOTED, "quoted")
     if not row.values:
-        reason = row.missing or "not yet"
-        return Verdict(Kind.NOT_RUN, f"not run ({reason.removeprefix('not run: ')})")
+        return Verdict(Kind.NOT_RUN, f"not run ({row.missing or 'not yet'})")
     if row.published is None:
         return Verdict(Kind.MEASURED, "measured", _named_collapse(row))
     if comparable:

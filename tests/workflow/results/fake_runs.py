@@ -177,7 +177,7 @@ def hand_made(
     """
     named = Study(**{"name": "mini", "path": Path("ablations/mini.yaml"), "base": "vits16_100ep", **study})
     scale = Scale(name="desk", path=Path("workflow/scales/desk.yaml"), title="Desk", comparable=comparable)
-    plan = Plan(scale=scale, studies={"mini": named}, seeds=seeds, runs={}, cells=[])
+    plan = Plan(scale=scale, studies={"mini": named}, seeds=seeds, runs={}, cells=[], data={})
     for name, variant in named.variants.items():
         for seed in range(seeds):
             reason = (missing or {}).get(name)

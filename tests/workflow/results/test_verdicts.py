@@ -57,7 +57,7 @@ def test_reproduced_exactly_within_the_tolerance(ours: float, published: float, 
 def test_rows_without_a_comparison_say_so(comparable: bool):
     assert judge(row(published=50.0, quoted=True), comparable=comparable).text == "quoted"
     assert judge(row(60.0), comparable=comparable).text == "measured"
-    missing = row(published=50.0, missing="not run: no data set imagenet")
+    missing = row(published=50.0, missing="no data set imagenet")
     assert judge(missing, comparable=comparable).text == "not run (no data set imagenet)"
     assert judge(row(published=50.0), comparable=comparable).text == "not run (not yet)"
 
