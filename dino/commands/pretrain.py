@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,10 @@ from dino.config import (
     run_id,
 )
 from dino.errors import UserError
-from dino.files import write_text_if_changed
+from dino.files import write_text
 from dino.log import logger
+
+CONFIG_NAME = "config.yaml"
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tracking",
         choices=("online", "journal", "off"),
         default="journal",
-        help="online: a child process mirrors the journal to MLflow; journal and off: `dino sync` can do it later",
+        help="online: a child process mirrors the journal to MLflow; journal (default): `dino sync` can do so later; "
+        "off: no system metrics either",
     )
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
 
@@ -71,10 +75,9 @@ def run(options: argparse.Namespace) -> None:
         from dino.training import distributed
 
         world = distributed.find_world()
-        if world.is_main:
-            write_config(options.run_dir, config)
-        else:
+        if not world.is_main:
             logger.setLevel("WARNING")
+        check_run_dir(options.run_dir, config)
         if options.threads:
             torch.set_num_threads(options.threads)
         device = choose_device(options.device, world)
@@ -98,20 +101,32 @@ def _train(options: argparse.Namespace, config: RunConfig, world: World, device:
     if config.epochs > 0:
         from dino.data import build_pretrain_loader
 
-        data = config.model_copy(update={"dataset": options.data}) if options.data else config
+        workers = options.workers if options.workers is not None else default_workers(device)
+        # A set named by hand is taken as it is; which version it is stands in its digest.
+        data = config.model_copy(update={"dataset": options.data, "dataset_version": ""}) if options.data else config
         loader = build_pretrain_loader(
-            data, device=device, rank=world.rank, world_size=world.world_size, workers=options.workers
+            data, device=device, rank=world.rank, world_size=world.world_size, workers=workers
         )
     settings = LoopSettings(
         checkpoint_minutes=options.checkpoint_minutes,
         checkpoint_every_epochs=options.checkpoint_every_epochs,
         log_every=options.log_every,
     )
+    if world.is_main and not (options.run_dir / CONFIG_NAME).exists():
+        write_text(options.run_dir / CONFIG_NAME, dump_config(config))
     training = Training(config, loader, options.run_dir, device=device, world=world, settings=settings)
     mirror = None
-    if options.tracking == "online" and world.is_main:
-        mirror = start_mirror(options.run_dir, options.names)
-    training.run(stop)
+    sampler: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if world.is_main and options.tracking != "off":
+        from dino.tracking.system import SystemSampler, gpu_uuid_of
+
+        sampler = SystemSampler(options.run_dir, gpu_uuid=gpu_uuid_of(device))
+        if options.tracking == "online":
+            from dino.tracking.watcher import start_watcher
+
+            mirror = start_watcher([options.run_dir], names=options.names)  # ends by itself when this process does
+    with sampler:
+        training.run(stop)
     if mirror is not None and mirror.poll():
         logger.warning("the MLflow mirror has stopped (status %d); `dino sync` delivers the rest", mirror.returncode)
 
@@ -167,6 +182,16 @@ def check_numbers(options: argparse.Namespace) -> None:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value:g}")
 
 
+def default_workers(device: torch.device) -> int:
+    """Reading processes of a rank: on a CPU none, since they would take training's own cores; else the cores to spare.
+
+    At most 10, the authors' default; sets kept in memory use none.
+    """
+    if device.type == "cpu":
+        return 0
+    return max(1, min(10, (os.cpu_count() or 1) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) - 1))
+
+
 def choose_device(name: str, world: World) -> torch.device:
     """``auto`` takes a GPU where there is one; each rank its own.
 
@@ -188,22 +213,21 @@ def choose_device(name: str, world: World) -> torch.device:
     return device
 
 
-def write_config(run_dir: Path, config: RunConfig) -> None:
-    """Put ``config.yaml`` into the run directory unless it is there.
+def check_run_dir(run_dir: Path, config: RunConfig) -> None:
+    """Refuse a run directory that another configuration lives in.
 
     Raises:
-        UserError: The directory has another configuration.
+        UserError: Names both configurations.
     """
-    path = run_dir / "config.yaml"
-    if path.exists():
-        there = load_config(path)
-        if fingerprint(there) != fingerprint(config):
-            raise UserError(
-                f"{run_dir} belongs to the configuration {fingerprint(there)} ({run_id(there)}), not to "
-                f"{fingerprint(config)}: choose another --run-dir"
-            )
-    else:
-        write_text_if_changed(path, dump_config(config))
+    path = run_dir / CONFIG_NAME
+    if not path.exists():
+        return
+    there = load_config(path)
+    if fingerprint(there) != fingerprint(config):
+        raise UserError(
+            f"{run_dir} belongs to the configuration {fingerprint(there)} ({run_id(there)}), not to "
+            f"{fingerprint(config)}: choose another --run-dir"
+        )
 
 
 def is_finished(run_dir: Path, config: RunConfig) -> bool:
@@ -211,16 +235,3 @@ def is_finished(run_dir: Path, config: RunConfig) -> bool:
     from dino.training.checkpoint import CheckpointFolder
 
     return CheckpointFolder(run_dir, fingerprint(config)).is_finished()
-
-
-def start_mirror(run_dir: Path, names: Path | None) -> Any:
-    """Start ``dino sync --watch`` beside this process; it ends by itself when this one does."""
-    import subprocess
-    import sys
-
-    command = [sys.executable, "-m", "dino", "sync", "--watch", str(run_dir), "--parent", str(os.getpid())]
-    if names:
-        command += ["--names", str(names)]
-    log = open(run_dir / "sync.log", "ab")  # noqa: SIM115  (the child's from here on)
-    # Its own session: a signal to this process's group must not end it before the last points are delivered.
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)

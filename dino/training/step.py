@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -54,12 +55,12 @@ class TrainStep:
         self._parallel = self._distributed() if world.world_size > 1 else None
 
     def _distributed(self) -> nn.parallel.DistributedDataParallel:
-        return nn.parallel.DistributedDataParallel(
-            self.student,
-            device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,  # batch statistics are already those of all ranks
-            gradient_as_bucket_view=True,
-        )
+        """The student with its gradients averaged over the ranks; statistics of batch norm are those of all already."""
+        ddp = nn.parallel.DistributedDataParallel
+        new_name = "forward_sync_buffers" in inspect.signature(ddp.__init__).parameters  # torch 2.13
+        keep_buffers = {"forward_sync_buffers" if new_name else "broadcast_buffers": False}
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return ddp(self.student, device_ids=devices, gradient_as_bucket_view=True, **keep_buffers)
 
     def __call__(
         self, step: int, batches: Iterator[Sequence[Tensor]], *, with_stats: bool = False
