@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 
 class CorruptImage(Exception):
@@ -69,6 +69,8 @@ def _decode_pillow(path: str | Path, data: bytes) -> NDArray[np.uint8]:
             opened = Image.open(io.BytesIO(data))
             opened.load()
             image: Image.Image = ImageOps.exif_transpose(opened)
+    except UnidentifiedImageError:
+        raise CorruptImage(f"{path}: no image") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
         raise CorruptImage(f"{path}: {' '.join(str(error).split())}") from None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):

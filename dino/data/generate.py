@@ -41,9 +41,7 @@ def generate(spec: DatasetSpec, target: Path, *, force: bool = False) -> bool:
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file; choose another --output")
     if target.is_dir() and any(target.iterdir()) and not (target / MARKER).is_file():
-        raise UserError(
-            f"{target} holds something else than a generated data set; choose another --output or remove it"
-        )
+        raise UserError(f"{target} holds something other than a generated set; choose another --output or remove it")
     began = time.monotonic()
     unique = f"{os.getpid()}-{secrets.token_hex(4)}"
     building = target.with_name(f".{target.name}.{unique}.tmp")
