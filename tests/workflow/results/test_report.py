@@ -95,10 +95,13 @@ def test_the_page_needs_nothing_from_elsewhere(report: tuple[Path, Page]):
     assert not re.search(r"url\(|@import", style[1])
 
 
-def test_summary_counts_and_facts(report: tuple[Path, Page]):
+def test_summary_counts_and_facts(report: tuple[Path, Page], plan3: Plan, done3: Path):
     text = report[1].text
-    assert "11 of 11 published numbers are borne out" in text
-    assert "42" in text
+    rows = [row for name in plan3.studies for row in summarise(plan3, name, results=done3).rows]
+    tones = [row.verdict.tone for row in rows if row.verdict.text not in ("reference", "measured")]
+    assert len(tones) == 11
+    assert f"{tones.count('good')} of 11 published numbers are borne out" in text
+    assert f"Runs {len(plan3.runs)} " in text
     assert "snakemake --config scale=laptop studies=teacher,teacher_temperature,center_momentum seeds=3" in text
     assert "core-hours (1 core a run)" in text
     assert "torch 2.14.1" in text
