@@ -24,8 +24,9 @@ FLIP, JITTER, GRAYSCALE = 0.5, 0.8, 0.2
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1
 """Protocols A.7 (BYOL's recipe)."""
 
-CHUNK_BYTES = 4 << 20
-"""Pixels that pass through all operations together on a CPU: they should stay in its cache."""
+CHUNK_BYTES = 2 << 20
+"""Pixels that pass through all operations together on a CPU. They stay in its cache, and the allocator reuses buffers
+of this size where it maps larger ones anew each time: 0.15 ms an image of 32 pixels at 2 MiB, 0.46 ms at 4 MiB."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,6 @@ class CropPlan:
         """(views * B, 4) boxes for B images of these sizes."""
         drawn = [
             draw_boxes(uniform, heights=heights, widths=widths, scale=scale)
-            for uniform, scale in zip(self.uniform, self.scales, strict=True)
-        ]
-        return torch.cat(drawn)
-
-    def boxes_of(self, row: int, height: Tensor, width: Tensor) -> Tensor:
-        """(views, 4) boxes of image ``row`` alone, of size ``height``, ``width`` (1,): the same that `boxes` gives."""
-        drawn = [
-            draw_boxes(uniform[row : row + 1], heights=height, widths=width, scale=scale)
             for uniform, scale in zip(self.uniform, self.scales, strict=True)
         ]
         return torch.cat(drawn)

@@ -147,15 +147,18 @@ def cut_views(dataset: ImageSet, indices: list[int], crops: list[CropPlan]) -> t
     batch = len(indices)
     groups = [torch.empty(len(crop.scales), batch, 3, crop.size, crop.size, dtype=torch.uint8) for crop in crops]
     messages: list[str] = []
-    for row, index in enumerate(indices):
+    images = []
+    for index in indices:
         image, problems = dataset.read_or_neighbour(index)
+        images.append(image)
         messages += problems
-        size = torch.tensor([image.shape[0]]), torch.tensor([image.shape[1]])
-        for crop, group in zip(crops, groups, strict=True):
-            boxes = crop.boxes_of(row, *size).tolist()
-            flips = crop.flip.view(-1, batch)[:, row].tolist()
-            for view, (box, flip) in enumerate(zip(boxes, flips, strict=True)):
-                group[view, row] = crop_resize_one(image, box, size=crop.size, flip=flip)
+    heights, widths = (torch.tensor([image.shape[axis] for image in images]) for axis in (0, 1))
+    for crop, group in zip(crops, groups, strict=True):
+        boxes = crop.boxes(heights, widths).view(-1, batch, 4).tolist()
+        flips = crop.flip.view(-1, batch).tolist()
+        for row, image in enumerate(images):
+            for view in range(len(boxes)):
+                group[view, row] = crop_resize_one(image, boxes[view][row], size=crop.size, flip=flips[view][row])
     return [group.flatten(0, 1) for group in groups], messages
 
 
