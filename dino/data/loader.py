@@ -16,7 +16,7 @@ from torch import Tensor
 from dino.config import RunConfig
 from dino.data.augment import CropPlan, MultiCrop
 from dino.data.datasets import MEMORY_BUDGET, ImageSet, load_in_memory, resolve_dataset
-from dino.data.resample import crop_resize_one
+from dino.data.resample import crop_resize_each
 from dino.errors import UserError
 
 _ORDER, _CROPS, _COLORS = range(3)
@@ -144,22 +144,15 @@ def cut_views(dataset: ImageSet, indices: list[int], crops: list[CropPlan]) -> t
     Returns:
         For each group (views * B, 3, size, size) uint8, view-major; and messages about corrupt files.
     """
-    batch = len(indices)
-    groups = [torch.empty(len(crop.scales), batch, 3, crop.size, crop.size, dtype=torch.uint8) for crop in crops]
     messages: list[str] = []
     images = []
     for index in indices:
         image, problems = dataset.read_or_neighbour(index)
-        images.append(image)
+        images.append(torch.from_numpy(image).permute(2, 0, 1))
         messages += problems
-    heights, widths = (torch.tensor([image.shape[axis] for image in images]) for axis in (0, 1))
-    for crop, group in zip(crops, groups, strict=True):
-        boxes = crop.boxes(heights, widths).view(-1, batch, 4).tolist()
-        flips = crop.flip.view(-1, batch).tolist()
-        for row, image in enumerate(images):
-            for view in range(len(boxes)):
-                group[view, row] = crop_resize_one(image, boxes[view][row], size=crop.size, flip=flips[view][row])
-    return [group.flatten(0, 1) for group in groups], messages
+    heights, widths = (torch.tensor([image.shape[axis] for image in images]) for axis in (1, 2))
+    views = [crop_resize_each(images, crop.boxes(heights, widths), size=crop.size, flip=crop.flip) for crop in crops]
+    return views, messages
 
 
 def _generator(*numbers: int) -> torch.Generator:

@@ -63,7 +63,7 @@ def test_crop_and_resize_is_pillows_bicubic(size: int, box: tuple[int, int, int,
         expected = to_pillow(image).crop((left, top, left + width, top + height)).resize((size, size), Image.BICUBIC)
         expected = ImageOps.mirror(expected) if flip else expected
         assert (result - from_pillow(expected)).abs().max() <= 1.5 / 255
-        one = crop_resize_one(image.permute(1, 2, 0).numpy(), list(box), size=size, flip=flip)
+        one = crop_resize_one(image, list(box), size=size, flip=flip)
         assert (one.float() / 255 - from_pillow(expected)).abs().max() <= 2.5 / 255
 
 
@@ -161,7 +161,7 @@ def test_jitter_applies_the_drawn_operations_in_the_drawn_order():
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (375, 500), (500, 120), (10, 90)])
 @pytest.mark.parametrize("scale", [(0.25, 1.0), (0.05, 0.25)])
 def test_crop_boxes_are_distributed_as_torchvisions(height: int, width: int, scale: tuple[float, float]):
-    count = 4000
+    count = 3000
     uniform = torch.rand(count, BOX_DRAWS, generator=generator(), dtype=torch.float64)
     sizes = {"heights": torch.full((count,), height), "widths": torch.full((count,), width)}
     ours = draw_boxes(uniform, scale=scale, **sizes).double()
@@ -180,10 +180,10 @@ def test_crop_boxes_are_distributed_as_torchvisions(height: int, width: int, sca
         lambda box: box[:, 1],
     ):
         a, b = values(ours).sort()[0], values(expected).sort()[0]
-        # Two-sample Kolmogorov-Smirnov distance; 0.044 is its 0.1 % quantile for 2 x 4000 draws.
+        # Two-sample Kolmogorov-Smirnov distance; 0.051 is its 0.1 % quantile for 2 x 3000 draws.
         grid = torch.cat([a, b])
         distance = (torch.searchsorted(a, grid, right=True) - torch.searchsorted(b, grid, right=True)).abs().max()
-        assert distance / count < 0.044
+        assert distance / count < 0.051
 
 
 def test_shares_of_flipped_jittered_grey_blurred_and_solarised_rows():
@@ -236,7 +236,7 @@ def _reference(images: torch.Tensor, view: int, size: int) -> torch.Tensor:
 
 
 def test_views_have_the_statistics_of_the_per_image_reference():
-    count = 1200
+    count = 720
     images = natural_images(60, 48).repeat(count // 60, 1, 1, 1)
     random.seed(0)
     torch.manual_seed(0)
@@ -311,3 +311,15 @@ def test_strength_scales_the_jitter_and_zero_switches_it_off():
         factors = plan.blends[:, 0]
         assert (factors - 1).abs().max() <= 0.4 * strength + 1e-6
         assert (factors - 1).abs().max() >= 0.38 * strength
+
+
+def test_large_images_are_cut_one_by_one_to_the_same_views(monkeypatch: pytest.MonkeyPatch):
+    images = natural_images(5, 48)
+    crop = MultiCrop(config(color_jitter=0.0))
+    crops, colors = crop.draw_crops(5, generator(1)), crop.draw_colors(5, generator(2))
+    for plan in colors:
+        plan.solarize.zero_()  # its step at half brightness would turn a rounding into a jump
+    matrices = crop.from_images(images, crops, colors)
+    monkeypatch.setattr(augment, "MATRIX_PIXELS", 0)
+    for a, b in zip(matrices, crop.from_images(images, crops, colors), strict=True):
+        assert (denormalised(a) - denormalised(b)).abs().max() <= 2.5 / 255
