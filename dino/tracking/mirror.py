@@ -58,7 +58,7 @@ class Mirror:
         self._client = client
         self._experiments: dict[str, str] = {}
         self._known = known_runs(uri)
-        self._seen: dict[Path, str] = {}
+        self._seen: dict[Path, list[Any]] = {}
         self._statuses: dict[Path, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
     def deliver(self, run_dir: Path, names: Mapping[str, Any] | None = None) -> Delivered:
@@ -70,15 +70,14 @@ class Mirror:
             StoreUnusable: The store cannot be used at all.
             UserError: A file of the run is damaged.
         """
-        signature = self._signature(run_dir, names)
-        if self._seen.get(run_dir) == signature:
+        look = [*self._look(run_dir), names]
+        if self._seen.get(run_dir) == look or not has_started(run_dir):
             return Delivered()
-        if not has_started(run_dir):
-            return Delivered()
+        signature = hashlib.sha256(json.dumps(look, sort_keys=True).encode()).hexdigest()[:24]
         with file_lock(run_dir / _LOCK):
             state = self._load(run_dir)
             if state.signature == signature:
-                self._seen[run_dir] = signature
+                self._seen[run_dir] = look
                 return Delivered()
             image = describe_run(run_dir, names)
             if state.run_id and state.fingerprint != image.fingerprint:
@@ -87,7 +86,7 @@ class Mirror:
             delivered = self._guarded(run_dir, image, state)
             state.signature = signature
             save_state(run_dir, state)
-        self._seen[run_dir] = signature
+        self._seen[run_dir] = look
         return delivered
 
     def waiting(self, run_dir: Path) -> Delivered:
@@ -160,10 +159,9 @@ class Mirror:
             self._experiments[name] = ensure_experiment(self.client, name, self.uri)
         return self._experiments[name]
 
-    def _signature(self, run_dir: Path, names: Mapping[str, Any] | None) -> str:
-        """Of everything that an image is made from: sizes and times of the files, the names, the process's life."""
-        files = [run_dir / name for name in (CONFIG, STATUS, ENVIRONMENT, *STREAMS)]
-        stats: list[tuple[Any, ...]] = [stat_of(path) for path in files]
+    def _look(self, run_dir: Path) -> list[Any]:
+        """What an image is made from, told cheaply: sizes and times of files, and whether the process lives."""
+        stats: list[Any] = [stat_of(run_dir / name) for name in (CONFIG, STATUS, ENVIRONMENT, *STREAMS)]
         for folder in ("metrics", "figures"):
             try:
                 with os.scandir(run_dir / folder) as entries:
@@ -174,8 +172,7 @@ class Mirror:
         if any(stats[1]):
             status = self._status(run_dir, (*stats[1], *stats[2]))
             gone = status.get("status") == "running" and process_is_gone(run_dir, status)
-        text = json.dumps([stats, names, gone], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        return [stats, gone]
 
     def _status(self, run_dir: Path, stat: tuple[Any, ...]) -> dict[str, Any]:
         cached = self._statuses.get(run_dir)

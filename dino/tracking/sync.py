@@ -18,6 +18,10 @@ from dino.tracking.delivery import Delivered, stat_of
 from dino.tracking.describe import CONFIG, process_birth
 from dino.tracking.mirror import Mirror, StoreRefused, StoreUnavailable, StoreUnusable
 
+_CPU_SHARE = 0.01
+"""Of a core, at most about so much goes into a watch: passes over hundreds of runs become rarer..."""
+_LONGEST_PAUSE = 10.0
+"""...down to one every ten seconds."""
 _LONGEST_WAIT = 60.0
 """Seconds between attempts at a store that stays away, or at a run that it refuses."""
 
@@ -141,7 +145,8 @@ def watch(
 
     Args:
         syncer: What to deliver, and where.
-        interval: Seconds between passes (more where a pass takes long: at most a third of the time is spent in them).
+        interval: Least seconds between passes; more where a pass is costly: it takes at most a third of the time, and
+            about a hundredth of a core unless that means more than 10 s between passes.
         parent: Process id; its end means that nothing more is coming.
         final_timeout: Seconds that the last pass may take.
         stop: Set by `stop_on_signals`.
@@ -158,13 +163,14 @@ def watch(
         return parent is not None and (born is None or process_birth(parent) != born)
 
     while not stop.is_set() and not parent_gone():
-        began = time.monotonic()
+        began, cpu_began = time.monotonic(), time.process_time()
         try:
             total += syncer.deliver_all(patient=True)
             if away:
                 logger.info("the tracking store is back")
             away = 0
-            pause = max(interval, 2 * (time.monotonic() - began))
+            cheap = min(_LONGEST_PAUSE, (time.process_time() - cpu_began) / _CPU_SHARE)
+            pause = max(interval, cheap, 2 * (time.monotonic() - began))
         except (StoreUnavailable, UserError) as error:
             if not away:
                 logger.warning("%s", syncer.explain(error) if isinstance(error, StoreUnavailable) else error)
