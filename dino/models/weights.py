@@ -160,11 +160,9 @@ def _select(path: Path, document: dict[str, Any], key: str, *, keyed: bool) -> d
         known = [name for name, value in document.items() if _is_state_dict(value)]
         if key not in known:
             holds = ", ".join(repr(name) for name in known) or "none"
-            raise UserError(
-                f"{path} has no network '{key}'{suggest(key, known)} (it holds {holds}): see --checkpoint-key"
-            )
+            raise UserError(f"{path} has no network '{key}' (it holds {holds}){suggest(key, known)}")
         return dict(document[key])
-    for name in (key, *_CONTAINERS):
+    for name in _CONTAINERS:
         if _is_state_dict(document.get(name)):
             return dict(document[name])
     if not _is_state_dict(document):
