@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,17 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The dict of a checkpoint file, tensors on the CPU.
 
-    The whole file is read (no memory map), so that the checksum of each part is compared.
+    The checksum of every part is compared first, which torch does not do: a flipped bit is damage too.
 
     Raises:
         UserError: It is damaged, or no checkpoint of this project.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (part := archive.testzip()) is not None:
+                raise UserError(f"{path}: is damaged (checksum of {part})")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise UserError(f"{path}: cannot be read as a checkpoint ({' '.join(str(error).split())[:120]})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path}: is not a checkpoint of this project")
@@ -144,5 +148,6 @@ class CheckpointFolder:
             )
 
     def _keep(self, count: int) -> None:
-        for _, path in self.partials()[count:]:
+        stale = self.folder.glob(".step-*.tmp.pth")  # of a process that was killed while it wrote
+        for path in (*(path for _, path in self.partials()[count:]), *stale):
             path.unlink(missing_ok=True)

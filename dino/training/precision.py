@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +35,7 @@ def choose_attention(network: nn.Module, precision: str, device: torch.device) -
     `scaled_dot_product_attention`.
     """
     fused = not (device.type == "cpu" and precision in AUTOCAST_DTYPES)
+    module: Any
     for module in network.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = fused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +59,7 @@ class TrainStep:
         """The student with its gradients averaged over the ranks; statistics of batch norm are those of all already."""
         ddp = nn.parallel.DistributedDataParallel
         new_name = "forward_sync_buffers" in inspect.signature(ddp.__init__).parameters  # torch 2.13
-        keep_buffers = {"forward_sync_buffers" if new_name else "broadcast_buffers": False}
+        keep_buffers: dict[str, Any] = {"forward_sync_buffers" if new_name else "broadcast_buffers": False}
         devices = [self.device.index] if self.device.type == "cuda" else None
         return ddp(self.student, device_ids=devices, gradient_as_bucket_view=True, **keep_buffers)
 
