@@ -323,3 +323,17 @@ def test_large_images_are_cut_one_by_one_to_the_same_views(monkeypatch: pytest.M
     monkeypatch.setattr(augment, "MATRIX_PIXELS", 0)
     for a, b in zip(matrices, crop.from_images(images, crops, colors), strict=True):
         assert (denormalised(a) - denormalised(b)).abs().max() <= 2.5 / 255
+
+
+def test_nothing_is_read_back_from_the_device():
+    """The meta device holds no values: whatever waited for one, or mixed it with the CPU's, would raise."""
+    crop = MultiCrop(config(num_local_crops=3))
+    images = torch.empty(6, 3, 32, 32, dtype=torch.uint8, device="meta")
+    crops, colors = crop.draw_crops(6, generator()), crop.draw_colors(6, generator())
+    groups = crop.from_images(images, crops, colors)
+    assert [(group.device.type, tuple(group.shape)) for group in groups] == [
+        ("meta", (12, 3, 32, 32)),
+        ("meta", (18, 3, 16, 16)),
+    ]
+    views = [torch.empty(12, 3, 32, 32, dtype=torch.uint8, device="meta")]
+    assert crop.from_views(views, colors[:1])[0].shape == (12, 3, 32, 32)
