@@ -185,7 +185,7 @@ def test_a_configuration_describes_what_the_file_does_not(tmp_path: Path) -> Non
     torch.testing.assert_close(backbone(x), network(x))
 
 
-def test_random_weights_are_the_start_of_the_configurations_run() -> None:
+def test_random_weights_are_drawn_from_the_configurations_seed() -> None:
     state = torch.get_rng_state()
     backbone, info = load_backbone("random", config=CONFIG)
     assert torch.equal(torch.get_rng_state(), state)  # the caller's generator is left alone
