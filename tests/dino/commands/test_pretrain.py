@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dino.cli import main
+from dino.commands import pretrain
+from dino.config import load_config
+from dino.tracking.journal import read
+from dino.training import process
+from dino.training.distributed import World
+
+SETTINGS = {
+    "arch": "vit_nano",
+    "patch_size": 4,
+    "embed_dim": 16,
+    "depth": 2,
+    "num_heads": 2,
+    "epochs": 2,
+    "warmup_epochs": 0.5,
+    "num_local_crops": 1,
+    "out_dim": 32,
+    "batch_size": 8,
+    "global_crop_size": 8,
+    "local_crop_size": 4,
+    "head_hidden_dim": 16,
+    "head_bottleneck_dim": 8,
+    "warmup_teacher_temp_epochs": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ImageFolder of 24 noise images."""
+    folder = tmp_path_factory.mktemp("data") / "noise"
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (folder / "train" / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "train" / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def leave_the_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The allocator and the floating-point mode of the test process stay as they are."""
+    monkeypatch.setattr(process, "configure_process", lambda device: None)
+
+
+def arguments(images: Path, run_dir: Path, *more: str, **changes: object) -> list[str]:
+    values = {**SETTINGS, **changes}
+    sets = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+    return [
+        *("pretrain", "--recipe", "vits16_100ep", *sets, "--data", str(images), "--run-dir", str(run_dir)),
+        *("--device", "cpu", "--quiet", *more),
+    ]
+
+
+def test_a_recipe_is_trained_to_the_end_and_a_second_call_does_nothing(images: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    assert main(arguments(images, run_dir, "--log-every", "2")) == 0
+    assert [record.step for record in read(run_dir)] == [2, 4, 6]
+    assert json.loads((run_dir / "status.json").read_text())["status"] == "finished"
+    config = load_config(run_dir / "config.yaml")
+    assert (config.dataset, config.out_dim, config.warmup_epochs) == ("noise", 32, 0.5)
+    before = {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()}
+    assert main(["pretrain", str(run_dir / "config.yaml"), "--run-dir", str(run_dir), "--data", str(images)]) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()} == before
+
+
+def test_the_place_of_the_data_is_no_part_of_a_runs_identity(images: Path, tmp_path: Path) -> None:
+    assert main(arguments(images, tmp_path / "first", epochs=1)) == 0
+    config = tmp_path / "first" / "config.yaml"
+    moved = images.parent / "elsewhere"
+    if not moved.exists():
+        moved.symlink_to(images)
+    assert main(["pretrain", str(config), "--data", str(moved), "--run-dir", str(tmp_path / "second"), "--quiet"]) == 0
+    assert (tmp_path / "second" / "config.yaml").read_bytes() == config.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda a: [*a, "--set", "epoch=3"], ["epoch", "did you mean 'epochs'"]),
+        (lambda a: [*a, "--set", "epochs"], ["KEY=VALUE"]),
+        (lambda a: [*a, "--data", "cifar11"], ["cifar11", "cifar10"]),
+        (lambda a: [*a, "--log-every", "0"], ["--log-every", "at least 1"]),
+        (lambda a: [*a, "--checkpoint-minutes", "-1"], ["--checkpoint-minutes"]),
+        (lambda a: ["pretrain", "nowhere.yaml", *a[3:]], ["nowhere.yaml"]),
+        (lambda a: [*a, "--recipe", "vits16"], ["vits16", "vits16_100ep"]),
+        (lambda a: [*a, "--set", "batch_size=64"], ["24 images", "64"]),
+        (lambda a: [*a, "--set", "accumulate_steps=3"], ["batch_size 8", "3"]),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing_behind(
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[list[str]], list[str]],
+    words: list[str],
+) -> None:
+    assert main(change(arguments(images, tmp_path / "run"))) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("dino pretrain: ")
+    assert len(error.splitlines()) == 1
+    assert all(word in error for word in words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_configuration_in_the_run_directory_is_refused(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(images, tmp_path, epochs=0, warmup_epochs=0)) == 0
+    assert main(arguments(images, tmp_path, epochs=0, warmup_epochs=0, seed=1)) == 2
+    assert "belongs to the configuration" in capsys.readouterr().err
+
+
+def test_divergence_is_one_message_and_status_one(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Weights beyond float32's range after one step.
+    status = main(arguments(images, tmp_path, base_lr=1e38, warmup_epochs=0, weight_decay=0.9, weight_decay_end=0.9))
+    error = capsys.readouterr().err
+    assert status == 1
+    assert "dino pretrain: step " in error
+    assert "learning rate" in error
+    assert "Traceback" not in error
+    assert json.loads((tmp_path / "status.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("1e-3", 0.001), ("0.5", 0.5), ("true", True), ("null", None), ("[0.1, 1]", [0.1, 1]), ("relu", "relu")],
+)
+def test_values_on_the_command_line_have_their_types(text: str, value: object) -> None:
+    parsed = pretrain.parse_value(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from dino.errors import UserError
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pretrain.choose_device("auto", World()).type == "cpu"
+    with pytest.raises(UserError, match="sees no GPU"):
+        pretrain.choose_device("cuda", World())
+
+
+@pytest.mark.slow
+def test_it_runs_under_torchrun(images: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "dino"]
+    result = subprocess.run(
+        [*command, *arguments(images, tmp_path / "run", "--threads", "1")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "finished"
+    assert [record.step for record in read(tmp_path / "run")] == list(range(1, 7))
