@@ -45,6 +45,7 @@ def draw_curves(results: StudyResults, folder: Path) -> list[Path]:
                 axes.text(0.5, 0.5, "no journal yet", ha="center", va="center", color=GUIDE, transform=axes.transAxes)
             axes.set_ylim(bottom=0)
             axes.margins(x=0.01)
+            axes.set_xlim(left=0)
         uniform = sorted({run.out_dim for row in rows for run in row.planned if run.out_dim})
         _mark_uniform(panels, uniform if entries else [])
         figure.suptitle(f"{study.title}: training", x=0.01, ha="left", fontsize=11, fontweight="bold")
