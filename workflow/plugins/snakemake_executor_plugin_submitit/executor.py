@@ -15,7 +15,7 @@ from snakemake_interface_executor_plugins.logging import LoggerExecutorInterface
 from snakemake_interface_executor_plugins.workflow import WorkflowExecutorInterface
 
 from .clusters import SchedulerUnavailable, make_cluster
-from .logs import failed_task, job_logs, tail
+from .logs import failed_task, job_logs, memory_ran_out, tail
 from .plans import Plan, Planner, batches
 from .recovery import Recovery
 from .resources import check_names
@@ -59,7 +59,13 @@ class Executor(RemoteExecutor):
             planner=self.planner,
             logger=logger,
         )
-        self.watcher = Watcher(cluster=self.cluster, settings=settings, tickets=self.tickets, warn=logger.warning)
+        self.watcher = Watcher(
+            cluster=self.cluster,
+            settings=settings,
+            tickets=self.tickets,
+            latency_s=workflow.execution_settings.latency_wait,
+            warn=logger.warning,
+        )
         self._flights: dict[str, Flight] = {}  # by ticket key: all that were submitted and not yet reported
         self._reported: dict[Any, Ticket] = {}  # of jobs that Snakemake was told of and has not yet dealt with
         super().__init__(workflow, logger)
@@ -193,6 +199,8 @@ class Executor(RemoteExecutor):
                 self.cluster.cancel([flight.job_id])
             tasks = self.watcher.tasks(flight)
             failed = failed_task(tasks)
+            if memory_ran_out(tasks[0]) and "out of memory" not in message:
+                message += f" It ran out of memory (asked for mem_mb={flight.plan.request.mem_mb or 'nothing'})."
             if failed and failed[1] not in judgement.reason:
                 message += f" Task {failed[0]}: {failed[1]}."
             logs = job_logs(tasks[failed[0] if failed else 0])

@@ -11,6 +11,7 @@ from submitit.core.utils import JobPaths, pickle_load
 from .states import Outcome
 
 _NOISE = re.compile(r"^submitit (INFO|WARNING|ERROR) \(")
+_OUT_OF_MEMORY = re.compile(r"^(slurmstepd|srun).*(exceeded.*memory limit|oom[-_ ]kill|Out Of Memory)", re.M | re.I)
 _LONGEST_READ = 64 * 1024  # bytes from the end of a log
 
 
@@ -43,16 +44,21 @@ def job_logs(paths: JobPaths) -> list[str]:
     return [str(path) for path in (paths.stderr, paths.stdout) if path.exists() and path.stat().st_size]
 
 
+def memory_ran_out(paths: JobPaths) -> bool:
+    """Return whether Slurm says in the job's log that it killed for memory.
+
+    Where memory is enforced by polling instead of cgroups, the job's final state is a mere FAILED.
+    """
+    return paths.stderr.exists() and bool(_OUT_OF_MEMORY.search(_end_of(str(paths.stderr))))
+
+
 def tail(paths: Sequence[str], lines: int) -> str:
     """Return the last lines of the first log that has something to say."""
     if not lines:
         return ""
     for path in paths:
         try:
-            with open(path, "rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - _LONGEST_READ))
-                text = file.read().decode("utf-8", errors="replace")
+            text = _end_of(path)
         except (FileNotFoundError, IsADirectoryError):
             continue
         kept = [line for line in text.splitlines() if line.strip() and not _NOISE.match(line)]
@@ -60,6 +66,13 @@ def tail(paths: Sequence[str], lines: int) -> str:
             shown = "\n".join(f"      | {line}" for line in kept[-lines:])
             return f"    last lines of {path}:\n{shown}\n"
     return ""
+
+
+def _end_of(path: str) -> str:
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LONGEST_READ))
+        return file.read().decode("utf-8", errors="replace")
 
 
 def refresh(folder: os.PathLike[str]) -> None:

@@ -68,7 +68,7 @@ class Planner:
         self._cluster.check(request, rule=rule)
         if nesting and request.tasks > 1:
             raise WorkflowError(
-                f"Rule {rule} asks for {request.tasks} tasks, but needs a nested Snakemake, because {nesting}; each task "
+                f"Rule {rule} asks for {request.tasks} tasks, but needs a nested Snakemake ({nesting}); each task "
                 "would run the whole rule. Give it a plain shell: command."
             )
         line = nested_command(job, self._nested_call(job)) if nesting else direct_command(job)

@@ -18,8 +18,7 @@ QUEUED = frozenset({"CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEU
 # The end of one run of a job that Slurm may start again by itself.
 MAY_COME_BACK = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED"})
 
-FILE_SYSTEM_LAG_S = 15.0  # a result written on a node may show up here that much later
-UNEXPLAINED_LAG_S = 60.0  # the same for a job that ended well: network file systems cache directories up to a minute
+UNEXPLAINED_LAG_S = 60.0  # a job that ended well left something: network file systems hide new files up to a minute
 STUCK_AFTER_ERROR_S = 120.0  # task 0 failed and the job does not end: other tasks wait for it
 
 
@@ -69,6 +68,7 @@ def judge(
     outcome: Outcome | None,
     state: JobState | None,
     seconds_in_question: float,
+    latency_s: float,
     lost_after_s: float,
     request: str = "",
     limit_min: int = 0,
@@ -79,6 +79,7 @@ def judge(
         outcome: what task 0 left, None for nothing.
         state: what the scheduler says, None where it knows nothing of the job.
         seconds_in_question: how long outcome and state have been contradicting "running" already.
+        latency_s: how late a result that was written on a node may show up here.
         lost_after_s: how long a job may be unknown.
         request: what of memory the job asked for, for the message.
         limit_min: its time limit in minutes, for the message.
@@ -99,7 +100,7 @@ def judge(
             return RUNNING
         return Judgement(Verdict.FAILED, outcome.message, cancel=True)
     patient = state.word == "COMPLETED" or state.word in MAY_COME_BACK
-    if outcome is None and seconds_in_question < (UNEXPLAINED_LAG_S if patient else FILE_SYSTEM_LAG_S):
+    if outcome is None and seconds_in_question < (max(UNEXPLAINED_LAG_S, latency_s) if patient else latency_s):
         return RUNNING
     return Judgement(Verdict.FAILED, failure_reason(state, outcome, request=request, limit_min=limit_min))
 

@@ -43,11 +43,18 @@ class Watcher:
     """Judges flights. Its methods run in Snakemake's poll thread, must not raise and must not wait long."""
 
     def __init__(
-        self, *, cluster: Cluster, settings: ExecutorSettings, tickets: TicketStore, warn: Callable[[str], Any]
+        self,
+        *,
+        cluster: Cluster,
+        settings: ExecutorSettings,
+        tickets: TicketStore,
+        latency_s: float,
+        warn: Callable[[str], Any],
     ) -> None:
         self._cluster = cluster
         self._settings = settings
         self._tickets = tickets
+        self._latency_s = latency_s
         self._warn = warn
         self._told: set[str] = set()
         self._states: dict[str, JobState] = {}
@@ -136,12 +143,16 @@ class Watcher:
             flight.in_question_since = None  # healthy - or unknown, through no fault of the job
         elif flight.in_question_since is None:
             flight.in_question_since = now
+        if outcome is None and state is not None and not state.alive:
+            failure = failed_task(self.tasks(flight))  # task 0 may have been killed because another one failed
+            outcome = Outcome(success=False, message=failure[1]) if failure else None
         since = flight.in_question_since
         memory = flight.plan.request.mem_mb
         judgement = judge(
             outcome=outcome,
             state=state,
             seconds_in_question=0.0 if since is None else now - since,
+            latency_s=self._latency_s,
             lost_after_s=self._settings.lost_after,
             request=f"mem_mb={memory}" if memory else "",
             limit_min=flight.plan.request.runtime_min,
