@@ -83,7 +83,7 @@ def describe_run(run_dir: Path, names: Mapping[str, Any] | None = None) -> RunIm
     name = short_name = run_id
     if variants:
         short_name = f"{variants[0].get('label') or variants[0]['variant']} · s{seed}"
-        name = f"{variants[0]['study']}: {short_name}"
+        name = f"{short_name} · {variants[0]['study']}"  # what differs first: the UI's column is narrow
     tags = {
         "stage": "pretrain",
         "run_id": run_id,

@@ -32,7 +32,7 @@ def test_a_run_is_shown_with_its_name_settings_curves_and_status(finished_run, u
     delivered = Mirror(uri).deliver(finished_run.path, NAMES)
     assert delivered == Delivered(points=600, evaluations=1, runs=1)
     run = store.parent()
-    assert run.info.run_name == "teacher: Momentum · s0"
+    assert run.info.run_name == "Momentum · s0 · teacher"
     assert run.info.status == "FINISHED"
     tags = run.data.tags
     assert (tags["study"], tags["variant"], tags["study.teacher"]) == ("teacher", "momentum", "Momentum")
@@ -237,8 +237,8 @@ def test_death_before_or_after_any_write_or_record_leaves_no_trace(make_run, tmp
         return memory.image(), counts
 
     expected, counts = perform()
-    assert expected["center: 0.9 · s0"][0].total() == 130 * 20 + 2  # the curves, and k-NN twice
-    assert set(expected["center: 0.9 · s0"][0].values()) == {1}
+    assert expected["0.9 · s0 · center"][0].total() == 130 * 20 + 2  # the curves, and k-NN twice
+    assert set(expected["0.9 · s0 · center"][0].values()) == {1}
     assert min(counts) > 10
     for act, events in enumerate(counts):
         for number in range(1, events + 1):
@@ -305,7 +305,7 @@ def test_new_names_rename_and_retag_the_run_and_its_children(finished_run, uri, 
     renamed = {**NAMES, "names": [{"study": "center", "variant": "m09", "label": "0.9"}]}
     assert mirror.deliver(finished_run.path, renamed).points == 0
     run = store.parent()
-    assert run.info.run_name == "center: 0.9 · s0"
+    assert run.info.run_name == "0.9 · s0 · center"
     assert run.data.tags["study"] == "center"
     assert "study.teacher" not in run.data.tags
     (child,) = store.children()
