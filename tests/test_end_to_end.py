@@ -23,13 +23,17 @@ RUNS = 5
 
 
 def call(folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(COMMAND, cwd=folder, env=environment(), capture_output=True, text=True, timeout=900)
+    return subprocess.run(COMMAND, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=900)
 
 
-def environment() -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     # Not activated: `snakemake` alone has to find `dino` and `python` beside itself.
     path = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if part != str(BIN))
-    return os.environ | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return os.environ | {
+        "PATH": path,
+        "DINO_DATASETS": str(folder / "workflow/datasets"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Pat
     for name in ("workflow", "ablations", "profiles"):
         shutil.copytree(project_root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     first = subprocess.Popen(
-        COMMAND, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        COMMAND, cwd=folder, env=environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 300
     while not list(folder.glob("results/smoke/runs/*/metrics.jsonl")):

@@ -81,15 +81,16 @@ class Planner:
     def data_for(self, output: str) -> Callable[[Wildcards], list[str]]:
         """The manifest of a run's generated data set; nothing for a real set, which no job makes.
 
-        Nothing either once ``output`` (a pattern in a job's wildcards) has been made and the data set been deleted:
-        Snakemake would take the manifest that another run needs made again for a reason to train this one again.
+        Nothing either once ``output`` (a pattern in a job's wildcards) has been made: the run's id holds the version of
+        its images, so neither the manifest's time nor its loss is a reason to train again. (`ancient` would say the
+        same, but where Snakemake 9.27 makes an ancient input again, it overlooks that the job's own output is missing.)
         """
 
         def manifest(wildcards: Wildcards) -> list[str]:
             spec = find_spec(self.planned_run(wildcards).dataset)
-            file = generated_path(spec.name) / "manifest.json"
-            made = Path(output.format(**wildcards)).is_file()
-            return [] if spec.kind != "generated" or (made and not file.is_file()) else [str(file)]
+            if spec.kind != "generated" or Path(output.format(**wildcards)).is_file():
+                return []
+            return [str(generated_path(spec.name) / "manifest.json")]
 
         return manifest
 

@@ -64,7 +64,12 @@ def snakemake(folder: Path, *arguments: str, config: Sequence[str] = (), **envir
 
 def fake_environment(folder: Path) -> dict[str, str]:
     path = os.pathsep.join([str(folder.parent / "bin"), str(BIN), os.environ["PATH"]])
-    return os.environ | {"PATH": path, "FAKE_CALLS": str(folder / "calls.txt"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return os.environ | {
+        "PATH": path,
+        "FAKE_CALLS": str(folder / "calls.txt"),
+        "DINO_DATASETS": str(folder / "workflow" / "datasets"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 def planned(folder: Path) -> dict[str, int]:
@@ -205,6 +210,17 @@ def test_changed_neighbours_evaluate_again_but_extract_nothing(done: Path):
     counts = planned(done)
     assert counts["evaluate_knn"] == 14
     assert not {"pretrain", "extract_features"} & set(counts)
+
+
+def test_other_generated_images_are_other_runs(done: Path):
+    path = done / "workflow" / "datasets" / "world-smoke.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("seed: 0", "seed: 1"), encoding="utf-8")
+    output = snakemake(done, "-n")
+    counts = jobs(output)
+    assert counts.get("pretrain") == 14, output
+    assert (counts["generate_data"], counts["make_table"]) == (1, 3)
+    old = {path.name for path in (done / "results/smoke/runs").iterdir() if path.is_dir()}
+    assert not [name for name in old if f"{name}/" in made(output)]
 
 
 def test_times_of_data_and_configuration_train_nothing(done: Path):

@@ -1,9 +1,7 @@
 rule extract_features:
     input:
         checkpoint="results/{scale}/runs/{run}/checkpoint.pth",
-        data=ancient(
-            planner.data_for("results/{scale}/runs/{run}/features-{dataset}-test.npz")
-        ),
+        data=planner.data_for("results/{scale}/runs/{run}/features-{dataset}-test.npz"),
     output:
         train="results/{scale}/runs/{run}/features-{dataset}-train.npz",
         test="results/{scale}/runs/{run}/features-{dataset}-test.npz",

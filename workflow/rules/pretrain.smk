@@ -13,11 +13,11 @@ rule resolve_config:
 
 
 # The run directory is no output: Snakemake deletes the outputs of a failed job, and the partial checkpoints in it are
-# what the next attempt goes on from. Both inputs are ancient: the run's id says what they hold, their times do not.
+# what the next attempt goes on from.
 rule pretrain:
     input:
-        config=ancient("results/{scale}/runs/{run}/config.yaml"),
-        data=ancient(planner.data_for("results/{scale}/runs/{run}/checkpoint.pth")),
+        config="results/{scale}/runs/{run}/config.yaml",
+        data=planner.data_for("results/{scale}/runs/{run}/checkpoint.pth"),
     output:
         checkpoint="results/{scale}/runs/{run}/checkpoint.pth",
     log:
