@@ -92,7 +92,7 @@ class Cluster:
 
     def stop(self) -> None:
         """End all daemons, with the steps of jobs that still run, and remove the folder."""
-        with contextlib.suppress(subprocess.SubprocessError, OSError):
+        with contextlib.suppress(RuntimeError, subprocess.SubprocessError, OSError):
             self._run("scancel", "--user=root", "--signal=KILL", "--full", timeout=10)
         for name in reversed(list(self.daemons)):
             process = self.daemons[name]

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import submitit
+from snakemake_interface_common.exceptions import WorkflowError
 from submitit.core.utils import DelayedSubmission, JobPaths, environment_variables
 
 from .payload import RuleCommand
@@ -212,7 +213,7 @@ class LocalCluster(Cluster):
                 return None
             if started is not None and abs(process.create_time() - started) > 2:
                 return None
-            return process
+            return process if _is_submitit(process) else None
         except (psutil.Error, ValueError):
             return None
 
@@ -234,8 +235,11 @@ class LocalCluster(Cluster):
             try:
                 if self._state(job_id).alive:
                     process = psutil.Process(int(job_id))
-                    trees += [process, *process.children(recursive=True)]
-                    process.send_signal(signal.SIGTERM)  # the controller passes it on to its tasks
+                    tree = [process, *process.children(recursive=True)]
+                    trees += tree
+                    # With a setup line the process is a shell around the controller, which passes SIGTERM to its tasks.
+                    controllers = [one for one in tree if _is_submitit(one)]
+                    (controllers or [process])[-1].send_signal(signal.SIGTERM)
             except psutil.NoSuchProcess:
                 continue
         _, left = psutil.wait_procs(trees, timeout=8)
@@ -251,7 +255,8 @@ class DebugCluster(Cluster):
 
     def check(self, request: Request, *, rule: str) -> None:
         """One task only."""
-        local_parameters(request, rule=rule, signal_delay_s=0, setup="")
+        if request.tasks > 1:
+            raise WorkflowError(f"Rule {rule} asks for {request.tasks} tasks; the debug cluster runs one.")
 
     def submit(self, payloads: Sequence[RuleCommand], request: Request, *, name: str) -> list[str]:
         """Run the payloads one after the other and leave their results where submitit's other executors do."""
@@ -289,6 +294,11 @@ def _answer(*command: str) -> str:
     if done.returncode:
         raise SchedulerUnavailable(f"{command[0]}: {done.stderr.strip() or f'exit status {done.returncode}'}")
     return done.stdout
+
+
+def _is_submitit(process: psutil.Process) -> bool:
+    """Return whether a process is submitit's local controller, or a shell that is about to start one."""
+    return any("submitit.local._local" in word for word in process.cmdline())
 
 
 def _base_ids(job_ids: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.logging import LoggerExecutorInterface
 from submitit.core.utils import DelayedSubmission
 
@@ -19,6 +20,7 @@ from .tickets import Ticket, TicketStore
 
 CLAIM_GRACE_S = 5.0  # a local job that was started notes its id within that time
 CLAIM_POLL_S = 0.2
+LONGEST_END_S = 120.0  # between scancel and the end of a job, which Slurm's KillWait bounds
 
 
 class Recovery:
@@ -88,7 +90,7 @@ class Recovery:
         outcome = outcome_of(self._cluster.paths(ticket.name, job_id))
         if ticket.inputs != plan.ticket.inputs:
             self._logger.info(f"Job {job_id} {who} read other inputs; it is run again.")
-            self._cluster.cancel([job_id])
+            self._end(job_id)
             return None
         if outcome is not None and outcome.success:
             expected = [path for path in ticket.outputs if not _may_be_gone(plan.job, path)]
@@ -101,6 +103,20 @@ class Recovery:
             self._logger.info(f"Job {job_id} {who} failed ({reason}); it is run again.")
             return None
         return job_id
+
+    def _end(self, job_id: str) -> None:
+        """Cancel a job and wait for its end: its successor writes the same files."""
+        end = time.monotonic() + LONGEST_END_S
+        try:
+            self._cluster.cancel([job_id])
+            while (state := self._cluster.states([job_id]).get(job_id)) is not None and state.alive:
+                if time.monotonic() > end:
+                    raise WorkflowError(f"Job {job_id} of an earlier run is outdated, was cancelled and does not end.")
+                time.sleep(CLAIM_POLL_S)
+        except SchedulerUnavailable as error:
+            raise WorkflowError(
+                f"Job {job_id} of an earlier run is outdated and cannot be cancelled: {error}."
+            ) from error
 
     def _unknown_id(self, ticket: Ticket) -> str | None:
         """Find a job whose submitter was killed before it learnt the id."""
@@ -147,5 +163,7 @@ class Recovery:
 
 
 def _may_be_gone(job: Any, path: str) -> bool:
-    """Return whether an output may rightly be missing: of a group, files that only its own members use."""
-    return job.is_group() and path not in {str(f) for f in job.output}
+    """Return whether an output may rightly be missing: Snakemake is to touch it, or only a group's members use it."""
+    if job.is_group():
+        return path not in {str(f) for f in job.output}
+    return path in {str(f) for f in job.touch_output}
