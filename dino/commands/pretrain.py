@@ -117,6 +117,10 @@ def _train(options: argparse.Namespace, config: RunConfig, world: World, device:
     training = Training(config, loader, options.run_dir, device=device, world=world, settings=settings)
     mirror = None
     sampler: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if world.is_main:
+        from dino.tracking.environment import record_environment
+
+        record_environment(options.run_dir)
     if world.is_main and options.tracking != "off":
         from dino.tracking.system import SystemSampler, gpu_uuid_of
 

@@ -179,14 +179,22 @@ def watch(
         until = time.monotonic() + pause
         while not stop.is_set() and (left := until - time.monotonic()) > 0 and not parent_gone():
             stop.wait(min(left, interval))
-    total += _last_pass(syncer, final_timeout)
+    # A store that answered until now may only have been slow once; one that was away is not worth the wait.
+    total += _last_pass(syncer, final_timeout, attempts=1 if away else 3)
     return total
 
 
-def _last_pass(syncer: Syncer, timeout: float) -> Delivered:
+def _last_pass(syncer: Syncer, timeout: float, *, attempts: int) -> Delivered:
     try:
         with _deadline(timeout):
-            delivered = syncer.deliver_all()
+            for left in reversed(range(attempts)):
+                try:
+                    delivered = syncer.deliver_all()
+                    break
+                except StoreUnavailable:
+                    if not left:
+                        raise
+                    time.sleep(1.0)
     except OutOfTime:
         raise UserError(syncer.explain(TimeoutError(f"not done after {timeout:g} s"))) from None
     except StoreUnavailable as error:

@@ -172,15 +172,17 @@ def test_a_watcher_whose_server_is_dead_leaves_with_what_waits(run_dir, tmp_path
 
 
 @pytest.mark.slow
-def test_a_server_that_comes_later_gets_everything_once(run_dir, tmp_path):
+def test_a_server_that_comes_later_gets_everything_once(run_dir, tmp_path, monkeypatch):
     import socket
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     uri, database = f"http://127.0.0.1:{port}", tmp_path / "server.db"
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")  # a busy test machine answers slowly
     command = [sys.executable, "-m", "dino", "sync", "--watch", "results/smoke", "--tracking-uri", uri]
-    watcher = subprocess.Popen([*command, "--interval", "0.5"], stderr=subprocess.PIPE, text=True)
+    command += ["--interval", "0.5", "--final-timeout", "300"]
+    watcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     server = None
     try:
         while "takes nothing now" not in watcher.stderr.readline():
@@ -192,11 +194,11 @@ def test_a_server_that_comes_later_gets_everything_once(run_dir, tmp_path):
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_for(lambda: is_up(port))
-        wait_for(lambda: len(delivered_steps(database)) == 20)
+        wait_for(lambda: is_up(port), seconds=300)
+        wait_for(lambda: len(delivered_steps(database)) == 20, seconds=300)
         log(run_dir, 21, 1500)
         watcher.send_signal(signal.SIGTERM)
-        _, said = watcher.communicate(timeout=120)
+        _, said = watcher.communicate(timeout=330)
     finally:
         watcher.kill()
         if server is not None:

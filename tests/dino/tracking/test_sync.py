@@ -157,6 +157,20 @@ def test_attempts_at_a_store_that_stays_away_get_rare(make_run, results, monkeyp
     assert waits == [4, 8, 16, 32, 60, 60, 60, 60, 0]
 
 
+def test_a_store_that_was_there_until_now_gets_a_second_chance_at_the_end(make_run, results, monkeypatch):
+    make_run()
+    monkeypatch.setattr(sync.time, "sleep", lambda seconds: None)
+
+    def act(number, stop):
+        if stop.is_set() and number == 2:
+            raise StoreUnavailable("timed out")
+        stop.set()
+
+    mirror, delivered = watched(results, act)
+    assert len(mirror.calls) == 3
+    assert delivered.points == 20
+
+
 def test_a_last_pass_that_delivers_nothing_says_what_waits(make_run, results):
     make_run()
 
