@@ -130,8 +130,10 @@ class Scale(_Model):
         for name, table in self.map.items():
             values[name] = self._mapped(name, table, getattr(paper, name), where)
         for name, factor in self.multiply.items():
+            if values[name] is None:  # an option that is off, such as a warm-up, stays off
+                continue
             scaled = values[name] * factor
-            values[name] = max(1, round(scaled)) if isinstance(values[name], int) else scaled
+            values[name] = max(1, round(scaled)) if isinstance(values[name], int) else round(scaled, 9)
         values.update({name: value for name, value in self.set.items() if name not in override})
         if values["epochs"] == 0:
             values = {name: values[name] for name in INITIAL_FIELDS}
