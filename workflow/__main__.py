@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_write_config(commands)
     _add_plan_commands(commands)
     _add_schema(commands)
+    _add_publish(commands)
     from workflow.results.cli import add_commands
 
     add_commands(commands)
@@ -105,6 +106,21 @@ def _write_schemas(options: argparse.Namespace) -> None:
 
     for path in write_schemas(options.output_dir):
         print(path)
+
+
+def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    line = "copy tables and figures of finished runs into docs/expected/ and the README"
+    command = commands.add_parser("publish", help=line, description=line)
+    command.add_argument("scales", nargs="*", metavar="SCALE", help="scales to copy; none only fills the README")
+    command.set_defaults(run=_publish)
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from workflow.publish import fill_readme, publish_scale
+
+    for scale in options.scales:
+        print(publish_scale(scale, root=options.root, results=Path("results") / scale))
+    fill_readme(options.root / "README.md", options.root / "docs" / "expected")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from dino.files import write_json
 from workflow import stale_locks
 from workflow.plan import Plan
 from workflow.planner import Planner
+from workflow.provenance import commit, machine
 from workflow.settings import Settings, read_settings
 from workflow.watcher import Watcher
 
@@ -27,6 +30,7 @@ class Session:
         self.settings = settings
         self.planner = planner
         self.watchers: list[Watcher] = []
+        self._started = time.time()
 
     @classmethod
     def open(cls, config: Mapping[str, Any], *, root: Path, main: bool) -> Session:
@@ -65,9 +69,23 @@ class Session:
         if failed:
             _say("Some jobs failed; their logs stand above. What is done is kept: the same command again goes on.")
         for plan in self.planner.plans:
+            self._record(Path("results") / plan.scale.name, failed=failed)
             report = Path("results") / plan.scale.name / "report" / "index.html"
             if report.is_file():
                 _say(f"Report: {report}")
+
+    def _record(self, results: Path, *, failed: bool) -> None:
+        """Append what this call was to ``sessions.jsonl``: the provenance of the numbers it made."""
+        record = {
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
+            "seconds": round(time.time() - self._started, 1),
+            "failed": failed,
+            "commit": commit(self.planner.root),
+            "machine": machine(),
+        }
+        with open(results / "sessions.jsonl", "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(record) + "\n")
 
 
 def merge_names(old: Mapping[str, Any], plan: Plan) -> dict[str, Any]:

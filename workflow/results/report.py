@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dino.files import write_text
+from workflow.provenance import commit, machine
 from workflow.results.summary import ResultRow, StudyResults, summarise
 from workflow.results.tables import facts, metric_words, number, ours_text, paper_text, seeds_missing, sentence
 from workflow.results.verdicts import GLOSSARY, TONES, Kind
@@ -251,33 +252,3 @@ def duration(seconds: float) -> str:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
-
-
-def commit(root: Path) -> str:
-    """The checkout's commit, with a word where files were changed since; ``unknown`` outside of git."""
-    if shutil.which("git") is None:
-        return "unknown"
-
-    def git(*arguments: str) -> str | None:
-        call = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
-        return call.stdout.strip() if call.returncode == 0 else None
-
-    head = git("rev-parse", "--short=12", "HEAD")
-    if head is None:
-        return "unknown"
-    changed = git("status", "--porcelain", "--untracked-files=no")
-    return f"{head}, with local changes" if changed else head
-
-
-def machine() -> str:
-    """This machine in a few words: system, processor, cores."""
-    processor = platform.machine()
-    information = Path("/proc/cpuinfo")
-    if information.is_file():
-        models = [
-            line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if "model name" in line
-        ]
-        processor = models[0] if models else processor
-    return (
-        f"{platform.system()}, {processor}, {_count(os.cpu_count() or 1, 'core')}, Python {platform.python_version()}"
-    )

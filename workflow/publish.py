@@ -1,0 +1,92 @@
+"""``python -m workflow publish``: results of a run that happened, copied into docs/ and the README, never typed.
+
+For each scale the tables and figures go to ``docs/expected/<scale>/`` with a page that says which command made them, on
+which machine, at which commit and in what time (from ``results/<scale>/sessions.jsonl``, which every call of
+`snakemake` appends to). The README's blocks ``<!-- begin: NAME -->`` ... ``<!-- end: NAME -->`` are then filled from
+``docs/expected/NAME.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dino.errors import UserError
+from dino.files import write_text, write_text_if_changed
+
+BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)[^)]*\)")
+
+
+def publish_scale(scale: str, *, root: Path, results: Path) -> Path:
+    """Copy the artefacts of ``results`` to ``docs/expected/<scale>/`` and write ``docs/expected/<scale>.md``.
+
+    Raises:
+        UserError: There is no finished call of `snakemake`, or no table, to publish.
+    """
+    tables = sorted((results / "tables").glob("*.md"))
+    if not tables:
+        raise UserError(f"no tables in {results}: run `snakemake --config scale={scale}` first")
+    session = _longest_session(results / "sessions.jsonl", scale)
+    folder = root / "docs" / "expected" / scale
+    if folder.exists():
+        shutil.rmtree(folder)
+    parts = [_provenance(session)]
+    for table in tables:
+        # The runs stay behind: their links would lead nowhere.
+        text = _LINK.sub(r"\1", table.read_text(encoding="utf-8"))
+        write_text(folder / table.name, text)
+        parts.append(_demoted(text))
+        figure = results / "figures" / f"{table.stem}.png"
+        if figure.is_file():
+            shutil.copyfile(figure, folder / figure.name)
+            parts.append(f"![{table.stem}](docs/expected/{scale}/{figure.name})")
+    page = folder.with_suffix(".md")
+    write_text(page, "\n\n".join(part.strip() for part in parts) + "\n")
+    return page
+
+
+def fill_readme(readme: Path, expected: Path) -> bool:
+    """Fill the blocks of ``readme`` from ``expected/NAME.md``; blocks without such a page stay. True if it changed."""
+    text = readme.read_text(encoding="utf-8")
+    return write_text_if_changed(readme, filled(text, expected))
+
+
+def filled(text: str, expected: Path) -> str:
+    """``text`` with its blocks filled from ``expected``."""
+
+    def replace(match: re.Match[str]) -> str:
+        page = expected / f"{match[2]}.md"
+        if not page.is_file():
+            return match[0]
+        return f"{match[1]}{page.read_text(encoding='utf-8')}{match[3]}"
+
+    return BLOCK.sub(replace, text)
+
+
+def _longest_session(path: Path, scale: str) -> dict[str, Any]:
+    """The successful call that did most of the work: later ones often only redraw."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: run `snakemake --config scale={scale}` first") from None
+    finished = [session for session in map(json.loads, lines) if not session["failed"]]
+    if not finished:
+        raise UserError(f"no call of snakemake at scale {scale} has succeeded yet ({path})")
+    return dict(max(finished, key=lambda session: session["seconds"]))
+
+
+def _provenance(session: dict[str, Any]) -> str:
+    minutes, seconds = divmod(round(session["seconds"]), 60)
+    return (
+        f"`{session['command']}` on {session['started'][:10]}: {minutes} min {seconds:02d} s, commit "
+        f"{session['commit']}, {session['machine']}. Copied by `python -m workflow publish`."
+    )
+
+
+def _demoted(markdown: str) -> str:
+    """Headings two levels down: a table's page becomes a section of another."""
+    return re.sub(r"^(#+) ", r"##\1 ", markdown, flags=re.MULTILINE)
