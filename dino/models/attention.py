@@ -9,14 +9,16 @@ from torch.nn import functional as F
 
 SHORT_SEQUENCE = 32
 """Up to this many tokens the CPU's fused backward takes longer than the plain products (measured: 1.4 times at 17)."""
+LONG_SEQUENCE = 1024
+"""Beyond this many tokens inference keeps the fused kernel, whose memory does not grow with their square."""
 
 
 class Attention(TimmAttention):
     """timm's multi-head self-attention, with its parameters and names: (B, N, D) -> (B, N, D).
 
-    It calls `scaled_dot_product_attention`, except for training on the CPU in half precision or on short sequences:
-    there the fused kernel's backward is several times slower than two batched products around a softmax (forward and
-    backward in bf16, 2 times at 197 tokens, 6 at 65, 10 at 17, on one core with AVX-512).
+    It calls `scaled_dot_product_attention`, except on the CPU in half precision or, in training, on short sequences:
+    there the fused kernel is slower than two batched products around a softmax (bf16, forward and backward: 2 times at
+    197 tokens, 6 at 65, 10 at 17; forward alone: 1.3 times at 197 and at 785; one core with AVX-512).
     """
 
     def forward(  # type: ignore[override]  # timm's takes a mask too
@@ -35,6 +37,9 @@ class Attention(TimmAttention):
 
 
 def _plain_is_faster(query: Tensor) -> bool:
-    if query.device.type != "cpu" or not query.requires_grad or torch.compiler.is_compiling():
+    if query.device.type != "cpu" or torch.compiler.is_compiling():
         return False
-    return query.dtype in (torch.bfloat16, torch.float16) or query.shape[-2] <= SHORT_SEQUENCE
+    tokens = query.shape[-2]
+    if query.dtype in (torch.bfloat16, torch.float16):
+        return query.requires_grad or tokens <= LONG_SEQUENCE
+    return query.requires_grad and tokens <= SHORT_SEQUENCE

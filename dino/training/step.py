@@ -14,7 +14,7 @@ from dino.config import RunConfig
 from dino.objectives import build_objective
 from dino.training import optim
 from dino.training.distributed import World, has_batch_norm
-from dino.training.precision import autocast, build_scaler, choose_attention
+from dino.training.precision import autocast, build_scaler
 from dino.training.schedules import Schedules
 from dino.training.sync_batch_norm import synchronise_batch_norm
 from dino.training.teacher import build_teacher
@@ -45,8 +45,6 @@ class TrainStep:
         self.teacher = teacher.to(device).train()
         self.teacher_rule = build_teacher(config, self.student, self.teacher)
         self.teacher_rule.start()
-        for network in (self.student, self.teacher):
-            choose_attention(network, config.precision, device)
         self.objective = build_objective(config).to(device)
         self.optimizer = optim.build_optimizer(self.student)
         self.scaler = build_scaler(config.precision, device)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dino.training.precision import autocast, build_scaler, choose_attention
+from dino.training.precision import autocast, build_scaler
 from dino.training.step import TrainStep
 from tests.dino.training.tiny import (
     CPU,
@@ -145,15 +145,6 @@ def test_scaler_passes_through_outside_fp16() -> None:
         assert torch.is_autocast_enabled("cpu")
     with autocast("fp32", CPU):
         assert not torch.is_autocast_enabled("cpu")
-
-
-@pytest.mark.parametrize(
-    ("precision", "device", "fused"), [("fp32", "cpu", True), ("bf16", "cpu", False), ("bf16", "cuda", True)]
-)
-def test_attention_kernel_is_chosen_by_device_and_precision(precision: str, device: str, fused: bool) -> None:
-    step = tiny_step(tiny_config())
-    choose_attention(step.student, precision, torch.device(device))
-    assert {module.fused_attn for module in step.student.modules() if hasattr(module, "fused_attn")} == {fused}
 
 
 def test_steps_of_an_epoch_boundary_use_the_new_epochs_temperature() -> None:
