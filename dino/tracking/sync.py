@@ -88,6 +88,8 @@ class Syncer:
         self.names = Names(names)
         self.problems: dict[Path, str] = {}
         """What is wrong with runs that could not be delivered."""
+        self.served: set[Path] = set()
+        """Runs of which anything was sent, over all passes."""
         self._retry_at: dict[Path, float] = {}
 
     def deliver_all(self, *, patient: bool = False) -> Delivered:
@@ -104,7 +106,7 @@ class Syncer:
             if patient and self._retry_at.get(run_dir, 0.0) > time.monotonic():
                 continue
             try:
-                total += self.mirror.deliver(run_dir, self.names.of(run_dir))
+                delivered = self.mirror.deliver(run_dir, self.names.of(run_dir))
             except StoreUnusable:
                 raise
             except (StoreRefused, UserError) as error:
@@ -113,7 +115,10 @@ class Syncer:
                 self.problems[run_dir] = str(error)
                 self._retry_at[run_dir] = time.monotonic() + _LONGEST_WAIT
             else:
+                total += delivered
                 self.problems.pop(run_dir, None)
+                if delivered.runs:
+                    self.served.add(run_dir)
         return total
 
     def explain(self, error: Exception) -> str:
@@ -181,6 +186,7 @@ def watch(
             stop.wait(min(left, interval))
     # A store that answered until now may only have been slow once; one that was away is not worth the wait.
     total += _last_pass(syncer, final_timeout, attempts=1 if away else 3)
+    total.runs = len(syncer.served)
     return total
 
 

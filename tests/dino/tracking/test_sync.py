@@ -117,7 +117,7 @@ def test_a_watch_ends_with_one_more_pass(make_run, results):
     make_run()
     mirror, delivered = watched(results, lambda number, stop: stop.set() if number == 3 else None)
     assert len(mirror.calls) == 4
-    assert delivered.points == 40
+    assert delivered == Delivered(points=40, evaluations=0, runs=1)
 
 
 def test_a_store_that_comes_back_is_noticed(make_run, results):
