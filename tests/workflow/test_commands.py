@@ -69,8 +69,8 @@ def test_cost_is_unknown_until_a_run_has_finished(project):
         run.run_dir.mkdir(parents=True)
         (run.run_dir / "checkpoint.pth").write_bytes(b"")
         (run.run_dir / "status.json").write_text('{"status": "finished", "seconds": 3600}', encoding="utf-8")
-    assert "14 runs, of which 4 are done" in text()
-    # 5 runs as long as those that took an hour, 4 of two epochs with one local crop more, and random weights.
+    assert "14 runs, of which 5 are done" in text()
+    # 5 runs as long as those that took an hour, 4 of two epochs with one local crop more.
     pixels, more = 2 * 16**2 + 2 * 8**2, 2 * (2 * 16**2 + 3 * 8**2)
     assert f"about {5 + 4 * more / pixels:.2g} core-hours" in text()
 

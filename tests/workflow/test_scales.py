@@ -64,6 +64,12 @@ def test_map_and_multiply_apply_to_recipe_and_variant_alike():
     assert (config.num_local_crops, config.out_dim) == (4, 64)
 
 
+def test_option_that_is_off_stays_off_when_its_field_is_multiplied():
+    scale = make_scale(multiply={"warmup_teacher_temp": 1.25})
+    assert resolve(scale, {"warmup_teacher_temp": None}).warmup_teacher_temp is None
+    assert resolve(scale, {"warmup_teacher_temp": 0.04}).warmup_teacher_temp == 0.05
+
+
 def test_value_without_a_counterpart_names_the_scale_file():
     scale = make_scale(map={"num_local_crops": {6: 2}})
     with pytest.raises(UserError, match=r"num_local_crops 8 has no counterpart .* 'map: num_local_crops' in test.yaml"):
