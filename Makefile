@@ -7,7 +7,7 @@ ARGS   ?=
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce smoke plan test test-fast check format mlflow lock bench clean
+.PHONY: help env reproduce smoke plan test test-fast test-slurm check format mlflow lock bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ test: env  ## all tests
 
 test-fast: env  ## the tests that take no end-to-end run
 	pytest -n auto --dist worksteal -m "not slow" $(ARGS)
+
+test-slurm: env  ## the executor on a real Slurm: as root on Debian, installs and starts one for the tests
+	DINO_SLURM_TESTS=1 pytest tests/slurm $(ARGS)
 
 check: env  ## formatting, lint, types, workflow lint
 	ruff check .
