@@ -109,7 +109,9 @@ def test_a_workflow_runs(workflow: Workflow) -> None:
         rule ranks:
             output: "ranks"
             resources: tasks_per_node=2
-            shell: "echo $RANK $WORLD_SIZE $MASTER_ADDR > rank-$RANK; sleep 1; [ $RANK = 1 ] || cat rank-? > {output}"
+            shell:
+                "echo $RANK $WORLD_SIZE $MASTER_ADDR > rank-$RANK; if [ $RANK = 0 ]; then "
+                "until [ -s rank-1 ]; do sleep 0.1; done; cat rank-? > {output}; fi"
         rule resumed:
             output: "resumed"
             shell: "echo run >> runs; [ $(wc -l < runs) -ge 7 ] || exit 75; cp runs {output}"
