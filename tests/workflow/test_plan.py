@@ -15,7 +15,7 @@ from workflow.plan import make_plan
 def test_three_default_studies_share_a_run(project):
     plan = make_plan(scale="smoke", root=project)
     assert list(plan.studies) == ["teacher", "teacher_temperature", "center_momentum"]
-    # 4 + 6 + 4 rows of the paper and random weights in each: the default stands in two studies, random weights in three.
+    # 4 + 6 + 4 rows of the paper and random weights in each: one default in two studies, one random in three.
     assert (len(plan.runs), len(plan.cells)) == (14, 17)
     shared = {(cell.study, cell.variant): cell.run_id for cell in plan.cells}
     assert shared["teacher_temperature", "warm"] == shared["center_momentum", "m09"]
