@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> None:
         import torch
 
         from dino.training import distributed
+        from dino.training.run_lock import sole_owner
 
         world = distributed.find_world()
         if not world.is_main:
@@ -81,15 +82,16 @@ def run(options: argparse.Namespace) -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
         device = choose_device(options.device, world)
-        if is_finished(options.run_dir, config):
-            if world.is_main:
-                logger.info("%s is finished: %s is there", run_id(config), options.run_dir / "checkpoint.pth")
-            return
-        distributed.start_process_group(world, device)
-        try:
-            _train(options, config, world, device, stop)
-        finally:
-            distributed.stop_process_group()
+        owner = sole_owner(options.run_dir, stop=stop) if world.is_main else contextlib.nullcontext()
+        with owner:  # the other ranks wait for rank 0 in the process group
+            distributed.start_process_group(world, device)
+            try:
+                if not is_finished(options.run_dir, config):
+                    _train(options, config, world, device, stop)
+                elif world.is_main:
+                    logger.info("%s is finished: %s is there", run_id(config), options.run_dir / "checkpoint.pth")
+            finally:
+                distributed.stop_process_group()
 
 
 def _train(options: argparse.Namespace, config: RunConfig, world: World, device: torch.device, stop: Any) -> None:

@@ -211,7 +211,7 @@ def _draw_lines(pair: Sequence[Axes], values: dict[str, float], results: StudyRe
         }
         axes.plot(list(line), list(line.values()), "-", color=colour, linewidth=1.4, alpha=0.7)
         for x, point, row in zip(places, points, rows, strict=True):
-            if point.value is not None:
+            if point.value is not None and not point.random:  # an untrained network has no place on the axis, but a line
                 name = row.variant.label if row.name in special else ""
                 _mark(axes, x, point, _look(point, colour, marker), name=name, below=_in_valley(x, line))
         _limits(axes, points, along="y")
