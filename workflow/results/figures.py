@@ -98,6 +98,8 @@ def special_variants(results: StudyResults) -> set[str]:
     recipe = {name: field.default for name, field in RunConfig.model_fields.items()} | load_recipe(study.base)
     rest = {}
     for name, variant in study.variants.items():
+        if variant.set.get("epochs") == 0:  # random weights are off every axis
+            continue
         merged = {key: value for key, value in {**recipe, **variant.set}.items() if key != study.axis}
         rest[name] = tuple(sorted((key, repr(value)) for key, value in merged.items()))
     settings = list(rest.values())
@@ -198,20 +200,22 @@ def _dot(axes: Axes, height: float, point: Point, colour: str, marker: str) -> N
 def _draw_lines(pair: Sequence[Axes], values: dict[str, float], results: StudyResults, metric: str) -> None:
     rows = results.rows_of(metric)
     special = special_variants(results)
+    # An untrained network has no place on the axis: it is a line across it, with its number in the legend.
+    off_axis = special | {row.name for row in rows if row.random}
     places, even = positions([values[row.name] for row in rows])
     ticks = sorted(
-        {x: values[row.name] for x, row in zip(places, rows, strict=True) if row.name not in special}.items()
+        {x: values[row.name] for x, row in zip(places, rows, strict=True) if row.name not in off_axis}.items()
     )
     span = max(places) - min(places) or 1.0
     for axes, colour, marker, points in _panels(pair, results, metric):
         line = {
             x: point.value
             for x, point, row in sorted(zip(places, points, rows, strict=True), key=lambda item: item[0])
-            if row.name not in special and point.value is not None
+            if row.name not in off_axis and point.value is not None
         }
         axes.plot(list(line), list(line.values()), "-", color=colour, linewidth=1.4, alpha=0.7)
         for x, point, row in zip(places, points, rows, strict=True):
-            if point.value is not None and not point.random:  # an untrained network has no place on the axis, but a line
+            if point.value is not None and not point.random:
                 name = row.variant.label if row.name in special else ""
                 _mark(axes, x, point, _look(point, colour, marker), name=name, below=_in_valley(x, line))
         _limits(axes, points, along="y")
@@ -277,7 +281,7 @@ def _guides(pair: Sequence[Axes], results: StudyResults, metric: str, *, vertica
         if chance is not None:
             draw(chance, color=GUIDE, linestyle=(0, (2, 2)), linewidth=1.0, zorder=1, label="chance")
         if untrained is not None:
-            draw(untrained, color=RANDOM, linestyle=(0, (6, 2)), linewidth=1.0, zorder=1, label="random weights")
+            draw(untrained, color=RANDOM, linestyle=(0, (6, 2)), linewidth=1.0, zorder=1, label=f"random weights: {number(untrained)}")
 
 
 def _legend(figure: Figure, results: StudyResults) -> None:

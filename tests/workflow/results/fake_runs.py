@@ -37,7 +37,7 @@ def expected_top1(config: RunConfig) -> float:
     accuracy = HEALTHY
     if config.teacher == "previous_epoch":
         accuracy -= 9.0
-    accuracy -= {0.0: 16.0, 0.02: 3.0, 0.06: 1.0}.get(config.teacher_temp, 0.0)
+    accuracy -= {0.0: 16.0, 0.025: 3.0, 0.075: 1.0}.get(config.teacher_temp, 0.0)
     accuracy -= {0.0: 0.6, 0.99: 0.4}.get(config.center_momentum, 0.0)
     return accuracy
 
@@ -46,7 +46,7 @@ def named_collapse(config: RunConfig) -> str | None:
     """What the watch would say."""
     if config.teacher in ("student_copy", "previous_iteration"):
         return "one-hot"
-    if config.teacher_temp >= 0.08:
+    if config.teacher_temp >= config.student_temp:
         return "uniform"
     if config.center_momentum >= 0.999:
         return "one-hot"
