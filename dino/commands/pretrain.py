@@ -26,7 +26,9 @@ CONFIG_NAME = "config.yaml"
 if TYPE_CHECKING:
     import torch
 
+    from dino.data import PretrainLoader
     from dino.training.distributed import World
+    from dino.training.signals import StopRequest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,33 +84,50 @@ def run(options: argparse.Namespace) -> None:
         if options.threads:
             torch.set_num_threads(options.threads)
         device = choose_device(options.device, world)
+        if is_finished(options.run_dir, config, world):
+            return
+        loader = build_loader(options, config, world, device)  # before anything is written: its mistakes leave nothing
         owner = sole_owner(options.run_dir, stop=stop) if world.is_main else contextlib.nullcontext()
         with owner:  # the other ranks wait for rank 0 in the process group
             distributed.start_process_group(world, device)
             try:
-                if not is_finished(options.run_dir, config):
-                    _train(options, config, world, device, stop)
-                elif world.is_main:
-                    logger.info("%s is finished: %s is there", run_id(config), options.run_dir / "checkpoint.pth")
+                if not is_finished(options.run_dir, config, world):  # by whoever had the directory before
+                    _train(options, config, loader, world, device, stop)
             finally:
                 distributed.stop_process_group()
 
 
-def _train(options: argparse.Namespace, config: RunConfig, world: World, device: torch.device, stop: Any) -> None:
-    from dino.training.loop import LoopSettings, Training
+def build_loader(
+    options: argparse.Namespace, config: RunConfig, world: World, device: torch.device
+) -> PretrainLoader | None:
+    """The run's data; None for a run of no epochs, which needs none.
+
+    Raises:
+        UserError: The data are missing, too few, or do not divide.
+    """
     from dino.training.process import configure_process
 
     configure_process(device)
-    loader = None
-    if config.epochs > 0:
-        from dino.data import build_pretrain_loader
+    if config.epochs == 0:
+        return None
+    from dino.data import build_pretrain_loader
 
-        workers = options.workers if options.workers is not None else default_workers(device)
-        # A set named by hand is taken as it is; which version it is stands in its digest.
-        data = config.model_copy(update={"dataset": options.data, "dataset_version": ""}) if options.data else config
-        loader = build_pretrain_loader(
-            data, device=device, rank=world.rank, world_size=world.world_size, workers=workers
-        )
+    workers = options.workers if options.workers is not None else default_workers(device)
+    # A set named by hand is taken as it is; which version it is stands in its digest.
+    data = config.model_copy(update={"dataset": options.data, "dataset_version": ""}) if options.data else config
+    return build_pretrain_loader(data, device=device, rank=world.rank, world_size=world.world_size, workers=workers)
+
+
+def _train(
+    options: argparse.Namespace,
+    config: RunConfig,
+    loader: PretrainLoader | None,
+    world: World,
+    device: torch.device,
+    stop: StopRequest,
+) -> None:
+    from dino.training.loop import LoopSettings, Training
+
     settings = LoopSettings(
         checkpoint_minutes=options.checkpoint_minutes,
         checkpoint_every_epochs=options.checkpoint_every_epochs,
@@ -236,8 +255,12 @@ def check_run_dir(run_dir: Path, config: RunConfig) -> None:
         )
 
 
-def is_finished(run_dir: Path, config: RunConfig) -> bool:
-    """Whether the final checkpoint of this very configuration is there."""
+def is_finished(run_dir: Path, config: RunConfig, world: World) -> bool:
+    """Whether the final checkpoint of this very configuration is there; says so."""
     from dino.training.checkpoint import CheckpointFolder
 
-    return CheckpointFolder(run_dir, fingerprint(config)).is_finished()
+    folder = CheckpointFolder(run_dir, fingerprint(config))
+    finished = folder.is_finished()
+    if finished and world.is_main:
+        logger.info("%s is finished: %s is there", run_id(config), folder.final)
+    return finished
