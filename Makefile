@@ -43,6 +43,7 @@ check: env  ## formatting, lint, types, workflow lint
 	ruff check .
 	ruff format --check .
 	mypy
+	mypy workflow/plugins/snakemake_executor_plugin_submitit
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
@@ -59,7 +60,7 @@ lock: env  ## resolve requirements.lock anew from pyproject.toml and requirement
 		--no-emit-trusted-host --constraint requirements.pins --output-file requirements.lock pyproject.toml
 
 bench: env  ## benchmarks; against the authors' code: make bench ARGS="--reference DIR"
-	for script in benchmarks/[a-z]*.py; do python $$script $(ARGS) || exit 1; done
+	python benchmarks/record.py $(ARGS)
 
 clean:  ## remove what runs have made (results/, the tracking store); asks first
 	@printf 'Remove results/, .snakemake/ and mlflow.db? [y/N] '; read answer; [ "$$answer" = y ]

@@ -1,9 +1,9 @@
 """``python -m workflow publish``: results of a run that happened, copied into docs/ and the README, never typed.
 
-For each scale the tables and figures go to ``docs/expected/<scale>/`` with a page that says which command made them, on
-which machine, at which commit and in what time (from ``results/<scale>/sessions.jsonl``, which every call of
-`snakemake` appends to). The README's blocks ``<!-- begin: NAME -->`` ... ``<!-- end: NAME -->`` are then filled from
-``docs/expected/NAME.md``.
+For each scale the tables and figures go to ``docs/expected/<scale>/``; each table says which command made it, on which
+machine, at which commit and in what time (from ``results/<scale>/sessions.jsonl``, which every call of `snakemake`
+appends to). The README's blocks ``<!-- begin: NAME -->`` ... ``<!-- end: NAME -->`` are then filled from
+``docs/expected/NAME.md``, NAME being ``<scale>/<study>`` or ``benchmarks``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from dino.errors import UserError
 from dino.files import write_text, write_text_if_changed
 
-BLOCK = re.compile(r"(<!-- begin: ([\w-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- begin: ([\w/-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:)[^)]*\)")
 
 
 def publish_scale(scale: str, *, root: Path, results: Path) -> Path:
-    """Copy the artefacts of ``results`` to ``docs/expected/<scale>/`` and write ``docs/expected/<scale>.md``.
+    """Copy the artefacts of ``results`` to ``docs/expected/<scale>/`` and return that folder.
 
     Raises:
         UserError: There is no finished call of `snakemake`, or no table, to publish.
@@ -30,23 +30,18 @@ def publish_scale(scale: str, *, root: Path, results: Path) -> Path:
     tables = sorted((results / "tables").glob("*.md"))
     if not tables:
         raise UserError(f"no tables in {results}: run `snakemake --config scale={scale}` first")
-    session = _longest_session(results / "sessions.jsonl", scale)
+    provenance = _provenance(_longest_session(results / "sessions.jsonl", scale))
     folder = root / "docs" / "expected" / scale
     if folder.exists():
         shutil.rmtree(folder)
-    parts = [_provenance(session)]
     for table in tables:
         # The runs stay behind: their links would lead nowhere.
         text = _LINK.sub(r"\1", table.read_text(encoding="utf-8"))
-        write_text(folder / table.name, text)
-        parts.append(_demoted(text))
+        write_text(folder / table.name, f"{_demoted(text).strip()}\n\n{provenance}\n")
         figure = results / "figures" / f"{table.stem}.png"
         if figure.is_file():
             shutil.copyfile(figure, folder / figure.name)
-            parts.append(f"![{table.stem}](docs/expected/{scale}/{figure.name})")
-    page = folder.with_suffix(".md")
-    write_text(page, "\n\n".join(part.strip() for part in parts) + "\n")
-    return page
+    return folder
 
 
 def fill_readme(readme: Path, expected: Path) -> bool:
@@ -82,7 +77,7 @@ def _longest_session(path: Path, scale: str) -> dict[str, Any]:
 def _provenance(session: dict[str, Any]) -> str:
     minutes, seconds = divmod(round(session["seconds"]), 60)
     return (
-        f"`{session['command']}` on {session['started'][:10]}: {minutes} min {seconds:02d} s, commit "
+        f"Made by `{session['command']}` on {session['started'][:10]}: {minutes} min {seconds:02d} s, commit "
         f"{session['commit']}, {session['machine']}. Copied by `python -m workflow publish`."
     )
 

@@ -26,11 +26,12 @@ def _results(folder: Path, *, failed: bool = False) -> Path:
 
 
 def test_published_page_carries_numbers_and_provenance(tmp_path: Path) -> None:
-    page = publish_scale("laptop", root=tmp_path, results=_results(tmp_path / "results")).read_text()
-    assert "`snakemake` on 2026-01-31: 10 min 05 s, commit abc, Linux, 2 cores" in page
+    folder = publish_scale("laptop", root=tmp_path, results=_results(tmp_path / "results"))
+    page = (folder / "teacher.md").read_text()
+    assert "Made by `snakemake` on 2026-01-31: 10 min 05 s, commit abc, Linux, 2 cores" in page
     assert "### Teacher" in page
     assert "| 61.2 | [paper](https://arxiv.org) |" in page, "links to runs are dropped, others stay"
-    assert (tmp_path / "docs/expected/laptop/teacher.png").read_bytes() == b"png"
+    assert (folder / "teacher.png").read_bytes() == b"png"
 
 
 def test_a_failed_run_is_not_published(tmp_path: Path) -> None:
