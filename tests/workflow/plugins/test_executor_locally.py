@@ -208,7 +208,7 @@ def test_an_interrupt_ends_all_processes_of_all_jobs(workflow: Workflow) -> None
     process = workflow.start()
     until(lambda: all((workflow.directory / f"started-{i}").exists() for i in range(2)), "jobs run")
     process.send_signal(signal.SIGINT)
-    workflow.end(process, status=1, seconds=30)
+    workflow.end(process, status=1, seconds=120)
     left = [p.info for p in psutil.process_iter(["cmdline"]) if str(workflow.directory) in str(p.info["cmdline"])]
     assert not left
     assert not workflow.tickets()
