@@ -20,7 +20,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dino.errors import UserError
 
-CODE_VERSION: dict[str, int] = {"pretrain": 1, "features": 1, "knn": 1}
+CODE_VERSION: dict[str, int] = {
+    "pretrain": 1,
+    "features": 1,
+    "knn": 1,
+    "linear": 1,
+    "logistic": 1,
+    "finetune": 1,
+    "retrieval": 1,
+    "copydetect": 1,
+    "davis": 1,
+    "masks": 1,
+    "attention": 1,
+    "tsne": 1,
+    "throughput": 1,
+}
 """Raised by hand when a change of code changes that stage's results; part of the stage's fingerprint."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -28,7 +42,10 @@ Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Range = tuple[float, float]
 
-ARCHITECTURES = ("vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet50")
+ARCHITECTURES = ("vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet10", "resnet50")
+CONVNETS = ("resnet10", "resnet50")
+"""Architectures without patches."""
+OBJECTIVES = ("dino", "byol", "mocov2", "swav", "supervised")
 
 
 class RunConfig(BaseModel):
@@ -48,7 +65,7 @@ class RunConfig(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
 
     # --- backbone (A.1) ---------------------------------------------------------------------------------------------
-    arch: Literal["vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet50"] = "vit_small"
+    arch: Literal["vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet10", "resnet50"] = "vit_small"
     patch_size: Annotated[int, Field(ge=1)] = 16
     embed_dim: Annotated[int, Field(ge=8)] | None = None
     """Overrides the architecture's own width, depth or heads; None keeps them."""
@@ -71,7 +88,20 @@ class RunConfig(BaseModel):
     """True freezes the prototypes' gain at 1."""
 
     # --- objective and teacher (A.4, A.5, B.2) ----------------------------------------------------------------------
-    objective: Literal["dino"] = "dino"
+    objective: Literal["dino", "byol", "mocov2", "swav", "supervised"] = "dino"
+    loss: Literal["ce", "mse"] = "ce"
+    """DINO only: cross-entropy of softmaxes, or the mean squared error of Tables 7 and 14."""
+    centering: Literal["center", "softmax_batch", "sinkhorn", "none"] = "center"
+    """DINO only: what keeps the teacher's output from one prototype (Table 15; A.9); ``none`` is Fig. 7's curve."""
+    sinkhorn_temp: Positive = 0.05
+    sinkhorn_iterations: Annotated[int, Field(ge=1)] = 3
+    predictor: bool = False
+    """A predictor on the student's side (BYOL's own; Tables 7 and 14)."""
+    predictor_hidden_dim: Annotated[int, Field(ge=1)] = 4096
+    queue_size: Annotated[int, Field(ge=1)] = 65536
+    """MoCo-v2's negatives."""
+    contrast_temp: Positive = 0.1
+    """MoCo-v2's temperature."""
     student_temp: Positive = 0.1
     teacher_temp: NonNegative = 0.07
     """0 means one-hot targets: the argmax of the centred teacher output."""
@@ -87,7 +117,7 @@ class RunConfig(BaseModel):
     epochs: NonNegative = 100
     """0 stops at the initialisation: the random-weights row of a table."""
     batch_size: Annotated[int, Field(ge=1)] = 1024
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
     base_lr: Positive = 5e-4
     """Learning rate at batch 256; the peak is base_lr * batch_size / 256."""
     min_lr: NonNegative = 1e-6
@@ -118,7 +148,7 @@ class RunConfig(BaseModel):
             low, high = getattr(self, name)
             if not 0.0 < low <= high <= 1.0:
                 raise ValueError(f"{name} must satisfy 0 < low <= high <= 1, not ({low:g}, {high:g})")
-        if self.arch != "resnet50":
+        if self.arch not in CONVNETS:
             for name in ("global_crop_size", "local_crop_size"):
                 if getattr(self, name) < self.patch_size:
                     raise ValueError(f"{name} ({getattr(self, name)}) is smaller than patch_size ({self.patch_size})")
@@ -170,10 +200,20 @@ def fingerprint(config: RunConfig, *, stage: str = "pretrain") -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-_SHORT_ARCH = {"vit_nano": "vitn", "vit_tiny": "vitt", "vit_small": "vits", "vit_base": "vitb", "resnet50": "rn50"}
+_SHORT_ARCH = {
+    "vit_nano": "vitn",
+    "vit_tiny": "vitt",
+    "vit_small": "vits",
+    "vit_base": "vitb",
+    "resnet10": "rn10",
+    "resnet50": "rn50",
+}
 
 # What a person tells runs apart by, in this order; the rest is in the fingerprint alone.
 _SLUG_FIELDS = {
+    "loss": "",
+    "centering": "",
+    "predictor": "predictor",
     "teacher": "teacher",
     "teacher_momentum": "m",
     "center_momentum": "center",
@@ -193,7 +233,7 @@ _SLUG_FIELDS = {
 def run_id(config: RunConfig) -> str:
     """Readable slug plus fingerprint, e.g. ``dino-vits16-100ep-temp0.04-s0-1a2b3c4d5e``; made from the configuration
     alone, so that equal configurations are one run however many studies name them."""
-    patch = "" if config.arch == "resnet50" else str(config.patch_size)
+    patch = "" if config.arch in CONVNETS else str(config.patch_size)
     parts = [config.objective, f"{_SHORT_ARCH[config.arch]}{patch}"]
     parts.append(f"{config.epochs:g}ep" if config.epochs else "random")
     changed = overrides(config)
