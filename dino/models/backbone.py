@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from dino.config import ARCHITECTURES, CONVNETS
 from dino.errors import UserError
 
 if TYPE_CHECKING:
-    from dino.models.resnet import ResNet50
+    from dino.models.resnet import PooledResNet
     from dino.models.vit import VisionTransformer
 
-    Backbone: TypeAlias = VisionTransformer | ResNet50
+    Backbone: TypeAlias = VisionTransformer | PooledResNet
 
 
 def build_backbone(
@@ -26,10 +27,10 @@ def build_backbone(
     """A freshly initialised backbone (protocols A.1); draws from torch's global generator.
 
     Args:
-        arch: ``vit_nano``, ``vit_tiny``, ``vit_small``, ``vit_base`` or ``resnet50``.
-        patch_size: Side of a patch in pixels; ResNet-50 has none and ignores it.
-        img_size: Side in pixels of the images that the position table is made for (224 in the paper); ResNet-50
-            ignores it.
+        arch: ``vit_nano``, ``vit_tiny``, ``vit_small``, ``vit_base``, ``resnet10`` or ``resnet50``.
+        patch_size: Side of a patch in pixels; ResNets have none and ignore it.
+        img_size: Side in pixels of the images that the position table is made for (224 in the paper); ResNets
+            ignore it.
         embed_dim: Width instead of the architecture's own.
         depth: Number of blocks instead of the architecture's own.
         num_heads: Attention heads instead of the architecture's own.
@@ -38,16 +39,16 @@ def build_backbone(
     Raises:
         UserError: An unknown architecture, or sizes that do not fit together.
     """
-    if arch == "resnet50":
-        from dino.models.resnet import ResNet50
+    if arch in CONVNETS:
+        from dino.models.resnet import PooledResNet
 
         if (embed_dim, depth, num_heads) != (None, None, None):
-            raise UserError("resnet50 has a fixed shape: leave out embed_dim, depth and num_heads")
-        return ResNet50()
+            raise UserError(f"{arch} has a fixed shape: leave out embed_dim, depth and num_heads")
+        return PooledResNet(arch)
     from dino.models.vit import VIT_SHAPES, VisionTransformer
 
     if arch not in VIT_SHAPES:
-        raise UserError(f"no architecture '{arch}' (known: {', '.join([*VIT_SHAPES, 'resnet50'])})")
+        raise UserError(f"no architecture '{arch}' (known: {', '.join(ARCHITECTURES)})")
     shape = VIT_SHAPES[arch]
     return VisionTransformer(
         patch_size=patch_size,

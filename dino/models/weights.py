@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dino.config import RunConfig, build_config, suggest
+from dino.config import CONVNETS, RunConfig, build_config, suggest
 from dino.errors import UserError
 from dino.files import sha256_file
 from dino.models.backbone import build_backbone
@@ -150,7 +150,7 @@ def _random_backbone(
 def _refuse_contradiction(where: str | Path, config: RunConfig, *, arch: str | None, patch_size: int | None) -> None:
     if arch not in (None, config.arch):
         raise UserError(f"{where} is a {config.arch}, not a {arch}: leave out --arch")
-    if patch_size not in (None, config.patch_size) and config.arch != "resnet50":
+    if patch_size not in (None, config.patch_size) and config.arch not in CONVNETS:
         raise UserError(f"{where} has patches of {config.patch_size} pixels, not {patch_size}: leave out --patch-size")
 
 
@@ -206,14 +206,14 @@ def _infer_shape(
     path: Path, weights: StateDict, *, arch: str | None, patch_size: int | None, config: RunConfig | None
 ) -> dict[str, Any]:
     """`build_backbone`'s arguments for ``weights``: from what the caller knows, completed by the tensors' shapes."""
-    if "layer4.2.conv3.weight" in weights and "conv1.weight" in weights:
-        found = "resnet50"
+    if "layer4.0.conv1.weight" in weights and "conv1.weight" in weights:
+        found = "resnet50" if "layer4.2.conv3.weight" in weights else "resnet10"
         if (arch or (config.arch if config else found)) != found:
-            raise UserError(f"{path} holds a ResNet-50, not a {arch or (config and config.arch)}: leave out --arch")
+            raise UserError(f"{path} holds a {found}, not a {arch or (config and config.arch)}: leave out --arch")
         return {"arch": found, "patch_size": 1, "img_size": 224}
     missing = [name for name in ("cls_token", "pos_embed", "patch_embed.proj.weight") if name not in weights]
     if missing:
-        raise UserError(f"{path} holds neither a ViT (no {missing[0]}) nor a torchvision ResNet-50")
+        raise UserError(f"{path} holds neither a ViT (no {missing[0]}) nor a torchvision ResNet")
     from dino.models.vit import VIT_SHAPES
 
     width, _, _, patch = weights["patch_embed.proj.weight"].shape

@@ -1,12 +1,17 @@
-"""AdamW as DINO uses it: what is decayed, per-tensor clipping, and the frozen prototypes (protocols A.6)."""
+"""The optimizers as DINO uses them: what is decayed, per-tensor clipping, the frozen prototypes (protocols A.6)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from dino.errors import UserError
+from dino.training.lars import LARS
+
 BETAS = (0.9, 0.999)
 EPS = 1e-8
+MOMENTUM = 0.9
+"""Of SGD and LARS."""
 
 
 def parameter_groups(network: nn.Module) -> list[dict[str, object]]:
@@ -23,16 +28,25 @@ def parameter_groups(network: nn.Module) -> list[dict[str, object]]:
     return [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
 
 
-def build_optimizer(network: nn.Module) -> torch.optim.AdamW:
-    """AdamW whose learning rate and decay are set before each step by `set_hyperparameters`.
+def build_optimizer(network: nn.Module, name: str = "adamw") -> torch.optim.Optimizer:
+    """``adamw``, ``sgd`` or ``lars``; learning rate and decay are set before each step by `set_hyperparameters`.
 
-    The fused form reads and writes each tensor once; it exists for CPU and CUDA, and the foreach form does elsewhere.
+    The fused forms read and write each tensor once; they exist for CPU and CUDA, and the foreach forms do elsewhere.
+
+    Raises:
+        UserError: There is no optimizer of that name.
     """
+    groups = parameter_groups(network)
     device = next(network.parameters()).device.type
     fused = device in ("cpu", "cuda")
-    return torch.optim.AdamW(
-        parameter_groups(network), lr=0.0, betas=BETAS, eps=EPS, fused=fused, foreach=None if fused else True
-    )
+    forms: dict[str, bool | None] = {"fused": fused, "foreach": None if fused else True}
+    if name == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, eps=EPS, **forms)
+    if name == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, **forms)
+    if name == "lars":
+        return LARS(groups, lr=0.0, momentum=MOMENTUM)
+    raise UserError(f"no optimizer '{name}' (known: adamw, sgd, lars)")
 
 
 def set_hyperparameters(optimizer: torch.optim.Optimizer, *, lr: float, weight_decay: float) -> None:

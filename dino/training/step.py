@@ -46,7 +46,7 @@ class TrainStep:
         self.teacher_rule = build_teacher(config, self.student, self.teacher)
         self.teacher_rule.start()
         self.objective = build_objective(config).to(device)
-        self.optimizer = optim.build_optimizer(self.student)
+        self.optimizer = optim.build_optimizer(self.student, config.optimizer)
         self.scaler = build_scaler(config.precision, device)
         if config.compile:
             self.student.compile()

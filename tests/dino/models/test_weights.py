@@ -169,7 +169,7 @@ def test_resnet50_is_recognised(tmp_path: Path) -> None:
     backbone, info = load_backbone(tmp_path / "resnet.pth")
     assert (info["arch"], info["patch_size"], info["embed_dim"]) == ("resnet50", None, 2048)
     assert torch.equal(backbone.state_dict()["layer4.2.conv3.weight"], network.state_dict()["layer4.2.conv3.weight"])
-    with pytest.raises(UserError, match="holds a ResNet-50, not a vit_small"):
+    with pytest.raises(UserError, match="holds a resnet50, not a vit_small"):
         load_backbone(tmp_path / "resnet.pth", arch="vit_small")
 
 

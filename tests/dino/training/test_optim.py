@@ -95,3 +95,22 @@ def test_prototypes_are_untouched_in_the_first_epoch_even_by_decay(bottleneck: b
     moved = weights(step.student)
     name = "head.last_layer.weight_v" if bottleneck else "head.last_layer.weight"
     assert not torch.equal(after[name], moved[name])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", "AdamW"), ("sgd", "SGD"), ("lars", "LARS")])
+def test_every_optimizer_of_the_schema_is_built_and_decays_the_first_group_only(name: str, kind: str) -> None:
+    student, _ = build_networks(tiny_config())
+    optimizer = optim.build_optimizer(student, name)
+    optim.set_hyperparameters(optimizer, lr=0.5, weight_decay=0.25)
+    assert type(optimizer).__name__ == kind
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.5, 0.25), (0.5, 0.0)]
+    assert all(group.get("momentum", 0.9) == 0.9 for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars"])
+def test_training_with_another_optimizer_learns_and_moves_the_weights(name: str) -> None:
+    config = tiny_config(optimizer=name)
+    step = tiny_step(config)
+    before = weights(step.student)
+    run_steps(step, 3)
+    assert any(not torch.equal(before[key], value) for key, value in weights(step.student).items())
