@@ -17,7 +17,7 @@ def cost_lines(plan: Plan) -> list[str]:
     runs = list(plan.runs.values())
     waiting = [run for run in runs if not (run.run_dir / "checkpoint.pth").is_file()]
     # resolve, pretrain and features for each run, one job for each protocol; table and figure for each study; report.
-    jobs = 3 * len(runs) + sum(len(run.protocols) for run in runs) + 2 * len(plan.studies) + 1
+    jobs = 3 * len(runs) + sum(len(run.evaluations) for run in runs) + 2 * len(plan.studies) + 1
     lines = [
         f"scale {plan.scale.name}: {len(plan.studies)} studies, {plan.seeds} seed(s), {len(plan.cells)} cells",
         f"{len(runs)} runs, of which {len(runs) - len(waiting)} are done; about {jobs} jobs in all",

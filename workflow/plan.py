@@ -40,7 +40,7 @@ class PlannedRun:
     config: RunConfig
     scale: str
     run_dir: Path
-    protocols: list[str] = field(default_factory=list)
+    evaluations: list[str] = field(default_factory=list)
     names: list[dict[str, str]] = field(default_factory=list)
     """``{study, variant, label}`` of each variant that is this run."""
 
@@ -156,10 +156,12 @@ def _add_variant(
     plan: Plan, study: Study, name: str, variant: Variant, *, recipe: dict[str, Any], seed: int, assume_data: bool
 ) -> None:
     if variant.quoted:
-        plan.cells.extend(Cell(study.name, name, metric, seed, None, None, None) for metric in study.metrics)
+        plan.cells.extend(Cell(study.name, name, metric, seed, None, None, None) for metric in study.metrics_of(name))
         return
     scale = plan.scale
     where = f"{study.path.name}: variant '{name}'"
+    if variant.base is not None:
+        recipe = load_recipe(variant.base)
     config = scale.resolve(recipe, variant.set, seed=seed, where=where)
     if config.dataset not in plan.data:
         plan.data[config.dataset] = data_state(config.dataset)
@@ -169,10 +171,11 @@ def _add_variant(
     missing = f"not run: {state.missing}" if state.missing and not assume_data else None
     if missing is None:
         planned = plan.runs.setdefault(run, PlannedRun(run, config, scale.name, run_dir(scale.name, run)))
-        planned.protocols.extend(protocol for protocol in study.protocols if protocol not in planned.protocols)
+        asked = [metric.split(".")[0] for metric in study.metrics_of(name)]
+        planned.evaluations.extend(each for each in dict.fromkeys(asked) if each not in planned.evaluations)
         if (entry := {"study": study.name, "variant": name, "label": variant.label}) not in planned.names:
             planned.names.append(entry)
-    for metric in study.metrics:
+    for metric in study.metrics_of(name):
         file = None if missing else metrics_file(scale.name, run, metric.split(".")[0])
         plan.cells.append(Cell(study.name, name, metric, seed, None if missing else run, file, missing))
 

@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dino.config import RECIPES, RunConfig, load_recipe
 from dino.errors import UserError
 from workflow.documents import Document, build_model, fail_validation, read_document
-from workflow.protocols import PROTOCOLS
+from workflow.evaluations import unknown_metric
 from workflow.results.claims import FUNCTIONS, check_claim
+from workflow.weights import known_weights
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -36,12 +37,27 @@ class Variant(_Model):
 
     label: str
     """What tables and figures call it."""
+    base: str | None = None
+    """A recipe instead of the study's."""
     set: dict[str, Any] = {}
     """Overrides on the base recipe: fields of `dino.config.RunConfig`, in the paper's units."""
     published: dict[str, Number] = {}
     """Published values by metric, e.g. ``knn.top1: 43.9``."""
+    metrics: list[str] | None = None
+    """Measure these of the study's metrics only; all where nothing is said. What is published is always a cell."""
     quoted: bool = False
-    """The numbers are quoted from elsewhere: nothing runs."""
+    """The numbers are quoted from elsewhere: nothing runs, and only what is published is a cell."""
+    weights: str | None = None
+    """External weights (`dino.released`), e.g. ``deit_small``, evaluated instead of a pretraining at scales that are
+    comparable with the paper. Elsewhere the row trains its ``set``; with an empty one it is not run."""
+    released: str | None = None
+    """The authors' released weights of this row, evaluated instead of a pretraining with ``--config weights=released``."""
+    difference: tuple[str, str] | None = None
+    """Two variants: the row is the first minus the second, and nothing runs for it."""
+    row: int | list[int] | None = None
+    """The row of the paper's table (``row_id`` of the published numbers), or several."""
+    marks: dict[str, bool | str] = {}
+    """Further columns of the table: a tick, a cross or a word by the column's title."""
     note: str | None = None
     """A footnote of the table."""
 
@@ -66,11 +82,15 @@ class Study(_Model):
     title: str
     paper: str
     """The table, figure or section, e.g. ``App. D``."""
+    table: str | None = None
+    """Its name among the published numbers, e.g. ``T2``."""
     description: str = ""
     base: str
     """The recipe that variants override."""
     metrics: Annotated[list[str], Field(min_length=1)]
-    """``protocol.metric`` each; the first is the headline."""
+    """``evaluation.metric`` each (`workflow/evaluations.yaml`), or ``mean.<name>``; the first is the headline."""
+    means: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
+    """``mean.<name>`` is the mean of these metrics."""
     variants: Annotated[dict[str, Variant], Field(min_length=1)]
     """In the order of the table."""
     claims: list[Claim] = []
@@ -84,9 +104,24 @@ class Study(_Model):
     """Why a contrast cannot show at a scale, by the scale's name."""
 
     @property
-    def protocols(self) -> list[str]:
-        """The protocols behind the metrics, each once, in order."""
-        return list(dict.fromkeys(metric.split(".")[0] for metric in self.metrics))
+    def evaluations(self) -> list[str]:
+        """The evaluations behind the metrics, each once, in order."""
+        return list(dict.fromkeys(metric.split(".")[0] for metric in self.measured_metrics))
+
+    @property
+    def measured_metrics(self) -> list[str]:
+        """The metrics that a metrics file holds: all but the means, with those that a mean is of."""
+        plain = [metric for metric in self.metrics if not metric.startswith("mean.")]
+        return list(dict.fromkeys([*plain, *(metric for metrics in self.means.values() for metric in metrics)]))
+
+    def metrics_of(self, name: str) -> list[str]:
+        """The metrics that the variant ``name`` has cells for, in the study's order."""
+        variant = self.variants[name]
+        if variant.quoted:
+            return [metric for metric in self.metrics if metric in variant.published]
+        if variant.metrics is None:
+            return self.metrics
+        return [metric for metric in self.metrics if metric in variant.metrics or metric in variant.published]
 
     def digest(self) -> str:
         """Changes when anything that the artefacts show changes; comments and key order change nothing."""
@@ -125,7 +160,7 @@ def load_study(path: Path) -> Study:
         raise UserError(f"{path}: a study's file name may hold a-z, 0-9 and _ only, and starts with a letter")
     study = build_model(Study, document, name=path.stem, path=path)
     _check_metrics(study, document)
-    recipe = _check_base(study, document)
+    recipe = _check_base(study.base, ("base",), document)
     for name, variant in study.variants.items():
         _check_variant(name, variant, study, recipe, document)
     if study.reference is not None and study.reference not in study.variants:
@@ -139,24 +174,34 @@ def load_study(path: Path) -> Study:
 
 def _check_metrics(study: Study, document: Document) -> None:
     for index, metric in enumerate(study.metrics):
-        protocol, _, name = metric.partition(".")
-        where = ("metrics", index)
-        if protocol not in PROTOCOLS:
-            known = [f"{known.name}.{next(iter(known.metrics))}" for known in PROTOCOLS.values()]
-            document.fail_unknown((*where, metric), known, what="metric")
-        if not PROTOCOLS[protocol].knows(name):
-            known = [f"{protocol}.{known}" for known in PROTOCOLS[protocol].metrics]
-            document.fail_unknown((*where, metric), known, what="metric")
+        _check_metric(metric, ("metrics", index, metric), study, document)
+    for name, metrics in study.means.items():
+        if not NAME.fullmatch(name):
+            document.fail(("means", name), "a mean's name may hold a-z, 0-9 and _ only, and starts with a letter")
+        for index, metric in enumerate(metrics):
+            if metric.startswith("mean."):
+                document.fail(("means", name, index), "a mean is of measured metrics, not of means")
+            _check_metric(metric, ("means", name, index, metric), study, document)
     for key in study.tolerance:
         if key not in study.metrics:
             document.fail_unknown(("tolerance", key), study.metrics, what="metric")
 
 
-def _check_base(study: Study, document: Document) -> dict[str, Any]:
+def _check_metric(metric: str, where: tuple[str | int, ...], study: Study, document: Document) -> None:
+    if metric.startswith("mean."):
+        known: list[str] | None = [f"mean.{name}" for name in study.means]
+        known = None if metric in (known or []) else known or ["none: the study has no 'means'"]
+    else:
+        known = unknown_metric(metric)
+    if known is not None:
+        document.fail_unknown(where, known, what="metric")
+
+
+def _check_base(base: str, where: tuple[str | int, ...], document: Document) -> dict[str, Any]:
     known = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    if study.base not in known:
-        document.fail_unknown(("base", study.base), known, what="recipe")
-    return load_recipe(study.base)
+    if base not in known:
+        document.fail_unknown((*where, base), known, what="recipe")
+    return load_recipe(base)
 
 
 def _check_variant(name: str, variant: Variant, study: Study, recipe: dict[str, Any], document: Document) -> None:
@@ -176,10 +221,34 @@ def _check_variant(name: str, variant: Variant, study: Study, recipe: dict[str, 
     for key in variant.published:
         if key not in study.metrics:
             document.fail_unknown((*where, "published", key), study.metrics, what="metric")
+    for index, key in enumerate(variant.metrics or []):
+        if key not in study.metrics:
+            document.fail_unknown((*where, "metrics", index, key), study.metrics, what="metric")
+    _check_source(variant, where, study, document)
+    if variant.base is not None:
+        recipe = _check_base(variant.base, (*where, "base"), document)
     try:
         RunConfig(**{**recipe, **variant.set})
     except ValidationError as error:
         fail_validation(document, error, RunConfig, prefix=(*where, "set"))
+
+
+def _check_source(variant: Variant, where: tuple[str, ...], study: Study, document: Document) -> None:
+    """What a row's numbers come from: a run or weights, two other rows, or a quotation; one of them."""
+    for key in ("weights", "released"):
+        known = known_weights()
+        if (name := getattr(variant, key)) is not None and known and name not in known:
+            document.fail_unknown((*where, key, name), known, what="weights")
+    for index, other in enumerate(variant.difference or ()):
+        if other not in study.variants or study.variants[other].difference is not None:
+            others = [name for name, each in study.variants.items() if each.difference is None]
+            document.fail_unknown((*where, "difference", index, other), others, what="variant")
+    runs = [key for key in ("weights", "released", "metrics") if getattr(variant, key)]
+    if variant.quoted and variant.difference:
+        document.fail((*where, "difference"), "a quoted row is no difference of others")
+    if runs and (variant.quoted or variant.difference):
+        reason = "is quoted" if variant.quoted else "is a difference"
+        document.fail((*where, runs[0]), f"the row {reason}, so nothing runs for it")
 
 
 def _check_claim(index: int, claim: Claim, study: Study, document: Document) -> None:

@@ -75,7 +75,7 @@ def test_study_keeps_the_order_of_its_file(tmp_path: Path):
     study = load_study(path)
     assert list(study.variants) == ["cold", "warm"]
     assert study.name == "mine"
-    assert study.protocols == ["knn"]
+    assert study.evaluations == ["knn"]
 
 
 @pytest.mark.parametrize(
