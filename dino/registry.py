@@ -17,26 +17,32 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dino.config import explain_validation, suggest
+from dino.data.settings import SETTINGS, AnySettings
 from dino.errors import UserError
 
-GENERATOR_VERSION: dict[str, int] = {"world": 2}
+GENERATOR_VERSION: dict[str, int] = {"world": 2, "voc": 1, "davis": 1, "landmarks": 1, "copydays": 1}
 """Raised by hand when a generator's images change; part of `dataset_version`: other images, other runs."""
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PATHS_FILE = "data-paths.yaml"
 
+Layout = Literal["imagefolder", "torchvision", "multilabel", "voc", "davis", "revisited", "copydays"]
+"""How a set lies on disk (docs/data.md):
 
-class WorldSettings(BaseModel):
-    """Settings of the generated classification world (`dino.data.world`)."""
+* ``imagefolder``: ``<split>/<class>/*``; ``torchvision``: that, or the layout torchvision's downloads have;
+* ``multilabel``: a VOCdevkit year's classification lists; ``voc``: the same with its segmentation masks;
+* ``davis``: DAVIS 2017; ``revisited``: ``jpg/`` and ``gnd_<name>.pkl``; ``copydays``: originals, copies, distractors.
+"""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    classes: Annotated[int, Field(ge=2)]
-    image_size: Annotated[int, Field(ge=8)] = 32
-    """Pixels of a side."""
-    train_per_class: Annotated[int, Field(ge=1)]
-    test_per_class: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0)] = 0
+Generator = Literal["world", "voc", "davis", "landmarks", "copydays"]
+GENERATED_LAYOUT: dict[str, Layout] = {
+    "world": "imagefolder",
+    "voc": "voc",
+    "davis": "davis",
+    "landmarks": "revisited",
+    "copydays": "copydays",
+}
+"""The real format that each generator writes."""
 
 
 class DatasetSpec(BaseModel):
@@ -45,18 +51,31 @@ class DatasetSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-    kind: Literal["generated", "imagefolder", "torchvision"]
-    """``imagefolder``: ``<split>/<class>/*``; ``torchvision``: that, or the layout torchvision's downloads have."""
+    kind: Literal["generated"] | Layout
+    """``generated``, or a real set's layout."""
     title: str
     classes: Annotated[int, Field(ge=2)] | None = None
     """Number of classes of a real set; a generated one has it in its settings."""
     splits: dict[str, str] = {"train": "train", "test": "test"}
-    """Split name -> folder name."""
-    generator: Literal["world"] | None = None
-    settings: WorldSettings | None = None
+    """Split name -> its folder, or its list where the layout has lists (VOCdevkit, DAVIS)."""
+    generator: Generator | None = None
+    settings: AnySettings | None = None
     """Settings of the generator; None for real sets."""
     source: str = ""
     """Where a person gets a real set."""
+    counts: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """What the publishers say is in it: images a split (DAVIS: sequences), or a part's files (``queries``, ...)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_the_generator(cls, values: Any) -> Any:
+        model = SETTINGS.get(values.get("generator", "")) if isinstance(values, dict) else None
+        if model is None or not isinstance(values.get("settings"), dict):
+            return values
+        try:
+            return {**values, "settings": model(**values["settings"])}
+        except ValidationError as error:
+            raise ValueError(f"settings: {explain_validation(error, model)}") from None
 
     @model_validator(mode="after")
     def _consistent(self) -> DatasetSpec:
@@ -67,14 +86,22 @@ class DatasetSpec(BaseModel):
         return self
 
     @property
+    def layout(self) -> Layout:
+        """How it lies on disk: a generated set is written as a real one."""
+        return GENERATED_LAYOUT[str(self.generator)] if self.kind == "generated" else self.kind
+
+    @property
     def num_classes(self) -> int | None:
-        """Number of classes, where it is known without looking at the files."""
-        return self.settings.classes if self.settings is not None else self.classes
+        """Number of classes, where it has any and it is known without looking at the files."""
+        return self.classes if self.settings is None else getattr(self.settings, "classes", None)
 
     @property
     def chance(self) -> float | None:
-        """Accuracy of guessing among balanced classes, in %; None where the number of classes is unknown."""
-        return None if self.num_classes is None else 100.0 / self.num_classes
+        """Accuracy of guessing among balanced classes, in %; None where images have not one class each of a known
+        number."""
+        if self.num_classes is None or self.layout not in ("imagefolder", "torchvision"):
+            return None
+        return 100.0 / self.num_classes
 
 
 def dataset_folders() -> list[Path]:

@@ -18,9 +18,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dino.data.settings import WorldSettings
 from dino.data.textures import TEXTURES, Array, random_sign
 from dino.errors import UserError
-from dino.registry import DatasetSpec, WorldSettings, dataset_version
+from dino.registry import DatasetSpec, dataset_version
 
 
 def class_names(settings: WorldSettings) -> list[str]:
@@ -67,7 +68,7 @@ def draw_images(name: str, count: int, size: int, rng: np.random.Generator) -> N
 def write_world(spec: DatasetSpec, folder: Path) -> None:
     """Write the set into the empty ``folder``: ``train/<class>/00000.png``, ``test/...``, at last ``manifest.json``."""
     settings = spec.settings
-    if settings is None:
+    if not isinstance(settings, WorldSettings):
         raise UserError(f"data set '{spec.name}' is a real one; only generated sets can be generated")
     counts = {"train": settings.train_per_class, "test": settings.test_per_class}
     names = class_names(settings)

@@ -32,14 +32,58 @@ def world(**settings: int) -> DatasetSpec:
 
 def test_the_shipped_sets_are_registered_with_their_chance_level():
     specs = load_registry()
-    assert {name: specs[name].chance for name in specs} == {
+    chance = {name: round(spec.chance, 6) for name, spec in specs.items() if spec.chance is not None}
+    assert chance == {
         "world-smoke": 20.0,
         "world-laptop": 5.0,
+        "transfer-smoke": 25.0,
+        "transfer-laptop": 8.333333,
         "cifar10": 10.0,
         "cifar10-small": 10.0,
+        "cifar100": 1.0,
         "imagenet": 0.1,
+        "inat18": 0.012282,
+        "inat19": 0.09901,
+        "flowers": 0.980392,
+        "cars": 0.510204,
+        "pets": 2.702703,
+        "places205": 0.487805,
     }
     assert specs["imagenet"].splits == {"train": "train", "test": "val"}
+
+
+def test_every_layout_is_registered_as_a_real_set_and_as_generated_ones_of_both_sizes():
+    specs = load_registry()
+    for real, generated in (
+        ("voc12", "voc"),
+        ("davis2017", "davis"),
+        ("roxford5k", "oxford"),
+        ("rparis6k", "paris"),
+        ("copydays", "copydays"),
+    ):
+        assert {specs[f"{generated}-{scale}"].layout for scale in ("laptop", "smoke")} == {specs[real].layout}
+        assert specs[real].counts
+        assert specs[real].source
+    assert specs["voc07"].layout == "multilabel"
+    assert specs["voc07"].chance is None  # of an image with several classes
+    assert specs["gldv2"].splits == {"train": "train"}
+
+
+def test_versions_of_the_sets_that_results_exist_of_have_not_moved():
+    versions = {name: dataset_version(find_spec(name)) for name in ("world-laptop", "world-smoke")}
+    assert versions == {"world-laptop": "3936588050", "world-smoke": "176609f323"}
+
+
+def test_settings_are_those_of_the_generator(folder: Path):
+    text = "kind: generated\ntitle: x\ngenerator: {}\nsettings: {{classes: 3, train_per_class: 1, test_per_class: 1}}\n"
+    (folder / "a.yaml").write_text(text.format("world"))
+    assert find_spec("a").num_classes == 3
+    (folder / "a.yaml").write_text(text.format("voc").replace("train_per_class", "train").replace("1}", "1, vall: 1}"))
+    with pytest.raises(UserError, match=r"a\.yaml: settings: unknown key 'vall'; did you mean 'val'|'val': field"):
+        find_spec("a")
+    (folder / "a.yaml").write_text("kind: generated\ntitle: x\ngenerator: davis\nsettings: {val: 2}\n")
+    assert find_spec("a").layout == "davis"
+    assert find_spec("a").num_classes is None
 
 
 def test_reading_the_registry_imports_neither_torch_nor_numpy():
