@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from dino.config import CODE_VERSION, RunConfig, build_config, fingerprint, load_config, run_id
+from dino.config import CODE_VERSION
 from dino.data import EvalImages, ImageSet, resolve_dataset
 from dino.errors import UserError
+from dino.evaluation.checkpoints import Identity, load_evaluated
 from dino.evaluation.feature_files import FeatureData, FeatureMeta, Preprocessing, read_meta, write_features
 from dino.evaluation.metrics import (
-    CheckpointIdentity,
     created_now,
     package_versions,
     peak_device_memory_mib,
@@ -28,13 +28,10 @@ from dino.evaluation.metrics import (
 from dino.evaluation.neighbours import full_precision_products
 from dino.evaluation.runtime import device_name
 from dino.log import logger, track
-from dino.models import load_backbone
 from dino.training.precision import autocast
 
 if TYPE_CHECKING:
     from dino.data import EvalBatch
-
-RANDOM = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +64,18 @@ def write_split_features(settings: FeatureSettings, outputs: Sequence[tuple[str,
     Raises:
         UserError: The checkpoint, the data or a setting is wrong, or the network's features are not finite.
     """
-    backbone, identity = _load(settings)
-    preprocessing = _preprocessing(settings, identity.model or {})
+    backbone, identity = load_evaluated(
+        settings.checkpoint,
+        key=settings.key,
+        config=settings.config,
+        arch=settings.arch,
+        patch_size=settings.patch_size,
+        seed=settings.seed,
+        image_size=settings.image_size,
+    )
+    preprocessing = choose_preprocessing(
+        identity.model, image_size=settings.image_size, resize=settings.resize, precision=settings.precision
+    )
     datasets = [resolve_dataset(settings.data, split=split) for split, _ in outputs]
     _refuse_equal_splits(settings.data, datasets)
     backbone = backbone.to(settings.device)
@@ -81,7 +88,7 @@ def write_split_features(settings: FeatureSettings, outputs: Sequence[tuple[str,
             classes=dataset.classes,
             images=len(dataset),
         )
-        meta = identity.model_copy(update={"data": data, "preprocessing": preprocessing})
+        meta = _meta(identity).model_copy(update={"data": data, "preprocessing": preprocessing})
         if _is_there(path, meta):
             logger.info("%s: up to date", path)
             continue
@@ -135,50 +142,38 @@ def default_resize(image_size: int) -> int:
     return image_size if image_size < 160 else round(image_size * 256 / 224)
 
 
-def _load(settings: FeatureSettings) -> tuple[nn.Module, FeatureMeta]:
-    """The backbone, and a meta that says where it is from."""
-    config = load_config(settings.config) if settings.config else None
-    arch, patch_size = settings.arch, settings.patch_size
-    if settings.checkpoint == RANDOM:
-        config = _random_config(settings, config)
-    backbone, info = load_backbone(
-        settings.checkpoint, key=settings.key, arch=arch, patch_size=patch_size, config=config
-    )
-    # A run of no epochs is its initialisation; the random weights of any other configuration are not that run.
-    is_run = settings.checkpoint == RANDOM and config is not None and config.epochs == 0
-    return backbone, FeatureMeta(
-        run_id=run_id(config) if is_run and config else info["run_id"],
-        fingerprint=fingerprint(config) if is_run and config else info["fingerprint"],
-        seed=info["seed"],
+def _meta(identity: Identity) -> FeatureMeta:
+    return FeatureMeta(
+        run_id=identity.run_id,
+        fingerprint=identity.fingerprint,
+        seed=identity.seed,
         code_version=CODE_VERSION["features"],
-        checkpoint=CheckpointIdentity(path=info["path"], sha256=info["sha256"], key=info["key"]),
-        model={name: info[name] for name in ("arch", "patch_size", "embed_dim", "depth", "num_heads", "img_size")},
+        checkpoint=identity.checkpoint,
+        model=identity.model,
     )
 
 
-def _random_config(settings: FeatureSettings, config: RunConfig | None) -> RunConfig:
-    values: dict[str, Any] = {} if settings.seed is None else {"seed": settings.seed}
-    if config is not None:
-        return build_config({**config.model_dump(), **values}, where="--seed")
-    if settings.arch is None:
-        raise UserError("random weights need an architecture: give --config, or --arch and --patch-size")
-    values["arch"] = settings.arch
-    if settings.patch_size is not None:
-        values["patch_size"] = settings.patch_size
-    if settings.image_size is not None:
-        values["global_crop_size"] = settings.image_size
-    return build_config(values, where="--arch, --patch-size, --image-size, --seed")
+def choose_preprocessing(
+    model: dict[str, Any], *, image_size: int | None, resize: int | None, precision: str
+) -> Preprocessing:
+    """The image size asked for, else the network's own, else 224; and the short side before the crop (C.1).
 
-
-def _preprocessing(settings: FeatureSettings, model: dict[str, Any]) -> Preprocessing:
-    image_size = settings.image_size or model.get("img_size") or 224
-    resize = settings.resize or default_resize(image_size)
+    Raises:
+        UserError: The sizes contradict each other or the network's patch.
+    """
+    image_size = image_size or model.get("img_size") or 224
+    resize = resize or default_resize(image_size)
     if resize < image_size:
         raise UserError(f"--resize {resize} is smaller than the crop of {image_size} pixels (--image-size)")
     patch_size = model.get("patch_size") or 1
     if image_size < patch_size:
         raise UserError(f"--image-size {image_size} is smaller than a patch of {patch_size} pixels")
-    return Preprocessing(image_size=image_size, resize=resize, precision=settings.precision)
+    return Preprocessing(image_size=image_size, resize=resize, precision=precision)
+
+
+def default_workers(workers: int | None) -> int:
+    """Processes that read images: as many as asked for, else one for each other core, at most 8."""
+    return min(8, (os.cpu_count() or 2) - 1) if workers is None else workers
 
 
 def _refuse_equal_splits(data: str, datasets: Sequence[ImageSet]) -> None:
@@ -208,13 +203,12 @@ def _write_one(
     assert meta.preprocessing is not None
     if settings.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(settings.device)
-    workers = min(8, (os.cpu_count() or 2) - 1) if settings.workers is None else settings.workers
     images = EvalImages(
         dataset,
         resize=meta.preprocessing.resize,
         crop=meta.preprocessing.image_size,
         batch_size=settings.batch_size,
-        workers=workers,
+        workers=default_workers(settings.workers),
         device=settings.device,
     )
     extracted = extract_features(backbone, images, precision=settings.precision)

@@ -23,9 +23,8 @@ def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true", help="no progress, warnings only")
 
 
-def add_features_arguments(parser: argparse.ArgumentParser, *, title: str, required: bool = False) -> None:
-    """What is made into features and how: the checkpoint, the data and the preprocessing."""
-    group = parser.add_argument_group(title)
+def add_checkpoint_arguments(group: argparse._ArgumentGroup, *, required: bool = False) -> None:
+    """Which network: ``--checkpoint`` and what completes it; `dino.evaluation.checkpoints` reads them."""
     group.add_argument(
         "--checkpoint", required=required, metavar="C", help="a checkpoint of ours or the authors', or 'random'"
     )
@@ -33,6 +32,26 @@ def add_features_arguments(parser: argparse.ArgumentParser, *, title: str, requi
     group.add_argument("--config", metavar="C.yaml", help="a run's config.yaml, where the checkpoint does not say")
     group.add_argument("--arch", metavar="A", help="architecture, likewise: vit_small, vit_base, resnet50, ...")
     group.add_argument("--patch-size", type=positive, metavar="P", help="patch side in pixels, likewise")
+
+
+def add_precision_argument(group: argparse._ArgumentGroup) -> None:
+    """``--precision`` of forward passes."""
+    group.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="default fp32")
+
+
+def add_forward_arguments(group: argparse._ArgumentGroup, *, batch_size: int) -> None:
+    """How images go through the network: ``--precision``, ``--batch-size`` and ``--workers``."""
+    add_precision_argument(group)
+    group.add_argument(
+        "--batch-size", type=positive, default=batch_size, metavar="N", help=f"of a forward (default {batch_size})"
+    )
+    group.add_argument("--workers", type=int, metavar="N", help="processes that read images (default: by cores)")
+
+
+def add_features_arguments(parser: argparse.ArgumentParser, *, title: str, required: bool = False) -> None:
+    """What is made into features and how: the checkpoint, the data and the preprocessing."""
+    group = parser.add_argument_group(title)
+    add_checkpoint_arguments(group, required=required)
     group.add_argument("--data", required=required, metavar="D", help="a registered data set's name or a folder")
     group.add_argument("--image-size", type=positive, metavar="PX", help="centre crop (default: the checkpoint's; 224)")
     group.add_argument(
@@ -41,9 +60,7 @@ def add_features_arguments(parser: argparse.ArgumentParser, *, title: str, requi
         metavar="PX",
         help="short side before the crop (default 8/7 of it; below 160 px the same)",
     )
-    group.add_argument("--precision", choices=["fp32", "bf16", "fp16"], default="fp32", help="default fp32")
-    group.add_argument("--batch-size", type=positive, default=128, metavar="N", help="of a forward (default 128)")
-    group.add_argument("--workers", type=int, metavar="N", help="processes that read images (default: by cores)")
+    add_forward_arguments(group, batch_size=128)
 
 
 def positive(text: str) -> int:

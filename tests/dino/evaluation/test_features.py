@@ -12,7 +12,7 @@ import torch
 from dino.config import build_config, dump_config, fingerprint, run_id
 from dino.data import EvalImages, resolve_dataset
 from dino.errors import UserError
-from dino.evaluation import features as module
+from dino.evaluation import checkpoints as module
 from dino.evaluation.feature_files import read_features
 from dino.evaluation.features import FeatureSettings, default_resize, extract_features, write_split_features
 from dino.models import load_backbone
