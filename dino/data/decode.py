@@ -20,11 +20,15 @@ class CorruptImage(Exception):
     """A file that is no whole image; the message names it."""
 
 
-def decode(path: str | Path) -> NDArray[np.uint8]:
-    """The pixels of an image file, upright (EXIF orientation applied): (H, W, 3) uint8, RGB.
+def decode(path: str | Path, *, upright: bool = True) -> NDArray[np.uint8]:
+    """The pixels of an image file: (H, W, 3) uint8, RGB.
 
     Greyscale is repeated on three channels, 16 bits are scaled to 8, CMYK and palettes are converted, transparency is
     dropped.
+
+    Args:
+        path: The file.
+        upright: Apply the EXIF orientation. Where boxes or masks count the stored pixels, they are wanted as stored.
 
     Raises:
         CorruptImage: The file cannot be read, is empty, cut short or no image.
@@ -34,10 +38,11 @@ def decode(path: str | Path) -> NDArray[np.uint8]:
     except OSError as error:
         raise CorruptImage(f"{path}: {error.strerror}") from None
     if _plain(data):
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        orientation = 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | orientation)
         if image is not None:
             return np.asarray(image, dtype=np.uint8)
-    return _decode_pillow(path, data)
+    return _decode_pillow(path, data, upright=upright)
 
 
 def _plain(data: bytes) -> bool:
@@ -62,13 +67,13 @@ def _jpeg_components(data: bytes) -> int:
     return 0
 
 
-def _decode_pillow(path: str | Path, data: bytes) -> NDArray[np.uint8]:
+def _decode_pillow(path: str | Path, data: bytes, *, upright: bool) -> NDArray[np.uint8]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # broken EXIF of an otherwise good file
             opened = Image.open(io.BytesIO(data))
             opened.load()
-            image: Image.Image = ImageOps.exif_transpose(opened)
+            image: Image.Image = ImageOps.exif_transpose(opened) if upright else opened
     except UnidentifiedImageError:
         raise CorruptImage(f"{path}: no image") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, EOFError) as error:
