@@ -1,4 +1,4 @@
-"""Self-attention: PyTorch's fused kernel wherever it is the faster one."""
+"""Self-attention: PyTorch's fused kernel wherever it is the faster one, and single rows without the matrix."""
 
 from __future__ import annotations
 
@@ -34,6 +34,28 @@ class Attention(TimmAttention):
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
         return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+
+def attention_rows(attn: Attention, normed: Tensor, queries: Tensor) -> Tensor:
+    """Softmax of some tokens' logits over all tokens, (B, heads, R, 1+N) float32.
+
+    A key is k = W_k y + b_k, so q.k = (W_k^T q).y + q.b_k, and the last term is the same for every token: softmax does
+    not see it. Hence W_k^T q can be held against the tokens themselves, and no key is ever computed.
+
+    Args:
+        attn: The block's attention.
+        normed: The block's normed tokens, (B, 1+N, D).
+        queries: Those of them whose rows are wanted, (B, R, D).
+    """
+    batch, rows, width = queries.shape
+    heads = attn.num_heads
+    q_weight, k_weight, _ = attn.qkv.weight.split(width)
+    query = F.linear(queries.reshape(batch * rows, width), q_weight, attn.qkv.bias[:width]) * attn.scale
+    query = query.view(batch * rows, heads, width // heads).transpose(0, 1)
+    query = torch.matmul(query, k_weight.view(heads, -1, width))  # (heads, B * R, d) @ (heads, d, D)
+    query = query.view(heads, batch, rows, width).transpose(0, 1).reshape(batch, heads * rows, width)
+    weights = torch.matmul(query, normed.transpose(1, 2)).softmax(dim=-1, dtype=torch.float32)
+    return weights.view(batch, heads, rows, -1)
 
 
 def _plain_is_faster(query: Tensor) -> bool:

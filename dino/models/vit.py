@@ -7,6 +7,7 @@ the last block that does not reach it, and a position table resampled the way th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dino.errors import UserError
-from dino.models.attention import Attention
+from dino.models.attention import Attention, attention_rows
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,24 @@ class VisionTransformer(timm_vit.VisionTransformer):
         The softmax runs over all 1+N tokens, and CLS's weight on itself is left out, so a row sums to less than 1.
         Only the CLS row is computed: memory grows with N, not with its square.
         """
+        return self.attention_rows(x, [0])[:, :, 0]
+
+    def attention_rows(self, x: Tensor, rows: Sequence[int]) -> Tensor:
+        """Attention of some tokens to the patches in the last block: (B, heads, len(rows), N) float32.
+
+        Args:
+            x: Images (B, 3, H, W).
+            rows: Tokens whose attention is wanted: 0 is CLS, 1+n is patch n, counted row by row.
+
+        The softmax runs over all 1+N tokens, and the weight on CLS is left out, so a row sums to less than 1. The
+        other rows are not computed: memory grows with N, not with its square.
+        """
         x = self._embed(x)
         for block in self.blocks[:-1]:
             x = block(x)
         last: Any = self.blocks[-1]
-        return _cls_weights(last.attn, last.norm1(x))[:, :, 1:]
+        normed = last.norm1(x)
+        return attention_rows(last.attn, normed, normed[:, list(rows)])[..., 1:]
 
     def _embed(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) to the first block's input (B, 1+N, D)."""
@@ -185,25 +199,11 @@ class Block(timm_vit.Block):
         attn: Any = self.attn
         normed = self.norm1(x)
         batch, _, width = normed.shape
-        mixed = torch.matmul(_cls_weights(attn, normed).to(normed.dtype), normed)  # (B, heads, D)
+        weights = attention_rows(attn, normed, normed[:, :1])[:, :, 0]
+        mixed = torch.matmul(weights.to(normed.dtype), normed)  # (B, heads, D)
         v_weight = attn.qkv.weight[2 * width :].view(attn.num_heads, -1, width)
         values = torch.matmul(mixed.transpose(0, 1), v_weight.transpose(1, 2))  # (heads, B, d)
         values = values.transpose(0, 1).reshape(batch, width) + attn.qkv.bias[2 * width :]
         cls = x[:, 0]
         cls = cls + self.drop_path1(attn.proj(values))
         return cls + self.drop_path2(self.mlp(self.norm2(cls)))
-
-
-def _cls_weights(attn: Any, normed: Tensor) -> Tensor:
-    """Softmax of CLS's logits over all tokens, (B, heads, 1+N) float32, for a block's normed tokens (B, 1+N, D).
-
-    A key is k = W_k y + b_k, so q.k = (W_k^T q).y + q.b_k, and the last term is the same for every token: softmax does
-    not see it. Hence W_k^T q can be held against the tokens themselves, and no key is ever computed.
-    """
-    width = normed.shape[-1]
-    heads = attn.num_heads
-    q_weight, k_weight, _ = attn.qkv.weight.split(width)
-    query = F.linear(normed[:, 0], q_weight, attn.qkv.bias[:width]) * attn.scale
-    query = query.view(-1, heads, width // heads).transpose(0, 1)
-    queries = torch.matmul(query, k_weight.view(heads, -1, width))  # (heads, B, d) @ (heads, d, D)
-    return torch.matmul(queries.transpose(0, 1), normed.transpose(1, 2)).softmax(dim=-1, dtype=torch.float32)

@@ -6,6 +6,8 @@ import pytest
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dino.errors import UserError
 from dino.models import build_backbone
@@ -145,6 +147,29 @@ def test_cls_attention_is_the_first_row_of_the_attention_matrix() -> None:
     query, key, _ = captured[0].view(2, 41, 3, 4, 12).permute(2, 0, 3, 1, 4)
     matrix = (query @ key.transpose(-2, -1) * 12**-0.5).softmax(dim=-1)
     torch.testing.assert_close(network.cls_attention(x), matrix[:, :, 0, 1:], atol=1e-5, rtol=1e-4)
+    rows = [7, 0, 40, 7]
+    torch.testing.assert_close(network.attention_rows(x, rows), matrix[:, :, rows, 1:], atol=1e-5, rtol=1e-4)
+
+
+def test_attention_rows_need_no_matrix() -> None:
+    network, x = small_vit(depth=1), torch.randn(1, 3, 480, 480)  # 14401 tokens: a matrix of 4 heads takes 3.3 GB
+    sizes: list[int] = []
+    with torch.no_grad(), SizeOfTensors(sizes):
+        network.attention_rows(x, [0, 1, 2])
+    assert max(sizes) <= 14401 * 48 * 3  # qkv's output would be the largest
+
+
+class SizeOfTensors(TorchDispatchMode):
+    """Notes the number of elements of every tensor that an operation makes."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        self.sizes = sizes
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        self.sizes += [value.numel() for value in tree_leaves(result) if isinstance(value, Tensor)]
+        return result
 
 
 def test_last_blocks_end_with_the_tokens() -> None:
