@@ -117,7 +117,7 @@ def _resolve_registered(spec: DatasetSpec, split: str) -> ImageSet:
         raise UserError(missing_reason(spec) or f"data set '{spec.name}' is missing")
     version = dataset_version(spec)
     if spec.kind == "generated":
-        _check_manifest(spec, root, version)
+        check_manifest(spec, root, version)
     if split not in spec.splits:
         raise UserError(f"data set '{spec.name}' has no split '{split}' (it has {', '.join(spec.splits)})")
     folder = root / spec.splits[split]
@@ -134,7 +134,12 @@ def _resolve_registered(spec: DatasetSpec, split: str) -> ImageSet:
     return _resolve_folder(spec.name, spec.kind, folder, split, version)
 
 
-def _check_manifest(spec: DatasetSpec, root: Path, version: str) -> None:
+def check_manifest(spec: DatasetSpec, root: Path, version: str) -> None:
+    """A generated set must be there, whole, and made with the registered settings.
+
+    Raises:
+        UserError: It is not; says what to run.
+    """
     path = root / "manifest.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["digest"]
