@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dino.errors import UserError
 from workflow.documents import Document, fail_validation, read_document
+from workflow.protocol_settings import SETTINGS, build_settings
 from workflow.protocols import PROTOCOLS, Protocol
 
 EVALUATIONS_FILE = Path(__file__).parent / "evaluations.yaml"
@@ -31,16 +32,17 @@ class Evaluation(BaseModel):
     """Share of the training labels; None is all."""
     title: str = ""
     """What tables call it; empty is the protocol's own title."""
+    by_architecture: dict[str, dict[str, Any]] = {}
+    """Other settings for some backbones, by the paper's ``arch/patch_size``."""
 
     @property
     def kind(self) -> Protocol:
         """Its protocol."""
         return PROTOCOLS[self.protocol]
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What the entry says of the protocol's settings, in the paper's units."""
-        return dict(self.model_extra or {})
+    def settings_for(self, architecture: str) -> dict[str, Any]:
+        """What the entry says of the protocol's settings, in the paper's units, for a backbone of the paper's."""
+        return {**(self.model_extra or {}), **self.by_architecture.get(architecture, {})}
 
     @property
     def shown(self) -> str:
@@ -92,7 +94,19 @@ def _read(name: str, values: Any, document: Document) -> Evaluation:
     if evaluation.kind.data != (evaluation.dataset is not None):
         wants = "needs a 'dataset'" if evaluation.kind.data else "has no data set"
         document.fail((name,), f"the protocol '{evaluation.protocol}' {wants}")
+    _check_settings(evaluation, document)
     return evaluation
+
+
+def _check_settings(evaluation: Evaluation, document: Document) -> None:
+    model = SETTINGS[evaluation.protocol]
+    layers = {(evaluation.name,): evaluation.model_extra or {}}
+    layers |= {(evaluation.name, "by_architecture", key): said for key, said in evaluation.by_architecture.items()}
+    for where, said in layers.items():
+        try:
+            build_settings(evaluation.protocol, said)
+        except ValidationError as error:
+            fail_validation(document, error, model, prefix=where)
 
 
 def unknown_metric(metric: str) -> list[str] | None:
@@ -116,6 +130,4 @@ def check_evaluation_names(names: list[str]) -> None:
 
     for name in names:
         if name not in evaluations():
-            raise UserError(
-                f"no evaluation '{name}'{suggest(name, evaluations())} (known: {', '.join(evaluations())})"
-            )
+            raise UserError(f"no evaluation '{name}'{suggest(name, evaluations())} (known: {', '.join(evaluations())})")

@@ -6,8 +6,10 @@
 2. ``datasets`` and ``architectures`` replace the data set and the backbone;
 3. ``epochs`` maps the length of the run, piecewise linearly between the listed points; every other duration
    (``*_epochs``) shrinks by the same ratio, so that a warm-up keeps its share of the run;
-4. ``map`` (value by value) and ``multiply`` rewrite fields, whether the recipe or the variant set them;
-5. ``set`` replaces what the recipe says of a field, but never what the variant itself overrides;
+4. ``map`` (value by value) or, for a value that it does not list, ``multiply`` rewrites a field, whether the recipe or
+   the variant set it; width, depth and heads only where the variant did;
+5. ``set`` replaces what the recipe says of a field, but never what the variant itself overrides; ``cases`` put other
+   rules over these three for the runs that they name, e.g. those of one objective;
 6. a run of 0 epochs keeps only what its initialisation depends on, so that the random-weights row is one run however
    many studies show it.
 """
@@ -15,16 +17,32 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from dino.config import RunConfig, build_config, suggest
+from dino.config import CONVNETS, RunConfig, build_config, suggest
 from dino.errors import UserError
-from workflow.documents import Document, build_model, read_document
+from workflow.documents import build_model, read_document
+from workflow.evaluations import Evaluation
+from workflow.protocol_settings import (
+    CopydetectSettings,
+    DavisSettings,
+    FeatureSettings,
+    FinetuneSettings,
+    KnnSettings,
+    LinearSettings,
+    LogisticSettings,
+    MasksSettings,
+    RetrievalSettings,
+    ThroughputSettings,
+    build_settings,
+)
+from workflow.resources import ResourceCase, Resources, fits
+from workflow.scale_checks import BACKBONE_FIELDS, check_scale
 
-BACKBONE_FIELDS = ("arch", "patch_size", "embed_dim", "depth", "num_heads")
 INITIAL_FIELDS = (
     *("dataset", "dataset_version", "seed", "epochs", "global_crop_size"),
     *BACKBONE_FIELDS,
@@ -33,59 +51,62 @@ INITIAL_FIELDS = (
 )
 """What an untrained network depends on; the crop size sizes the position table."""
 
-RULES = ("generate_data", "pretrain", "extract_features", "evaluate_knn", "make_table", "make_figure", "make_report")
-
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Resources(_Model):
-    """What one job of a rule asks for, on this machine or from a scheduler."""
-
-    threads: Annotated[int, Field(ge=1)] = 1
-    """CPU threads of a task."""
-    mem_mb: Annotated[int, Field(ge=1)] = 2000
-    runtime: Annotated[int, Field(ge=1)] = 60
-    """Time limit in minutes."""
-    gpu: Annotated[int, Field(ge=0)] = 0
-    """GPUs on each node."""
-    nodes: Annotated[int, Field(ge=1)] = 1
-    tasks_per_node: Annotated[int, Field(ge=1)] = 1
-    """Processes on each node: one a GPU for distributed training."""
+class NoCounterpart(UserError):
+    """A data set or backbone of the paper's that a scale has nothing for: what needs it is not run there."""
 
 
-class FeatureSettings(_Model):
-    """How images are prepared for a frozen backbone (protocols C.1)."""
+class Absent(_Model):
+    """A data set that a scale does without."""
 
-    image_size: Annotated[int, Field(ge=4)] = 224
-    resize: Annotated[int, Field(ge=4)] = 256
-    """Short side before the centre crop, in pixels."""
-    batch_size: Annotated[int, Field(ge=1)] = 128
-
-
-class KnnSettings(_Model):
-    """Weighted k-NN (protocols C.1)."""
-
-    k: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [10, 20, 100, 200]
-    headline_k: int = 20
-    temperature: Annotated[float, Field(gt=0)] = 0.07
-
-    @model_validator(mode="after")
-    def _headline_is_measured(self) -> KnnSettings:
-        if self.headline_k not in self.k:
-            raise ValueError(f"headline_k must be one of k {self.k}")
-        return self
+    reason: str
 
 
 class ProtocolSettings(_Model):
-    """Settings of the evaluations at a scale."""
+    """Settings of the protocols at a scale, over those of `evaluations.yaml`; what is not said stays theirs."""
 
     features: FeatureSettings = FeatureSettings()
     knn: KnnSettings = KnnSettings()
+    logistic: LogisticSettings = LogisticSettings()
+    linear: LinearSettings = LinearSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    copydetect: CopydetectSettings = CopydetectSettings()
+    davis: DavisSettings = DavisSettings()
+    masks: MasksSettings = MasksSettings()
+    throughput: ThroughputSettings = ThroughputSettings()
+
+    def said(self, protocol: str) -> dict[str, Any]:
+        """What the scale's file says of ``protocol``."""
+        settings = getattr(self, protocol, None)
+        return settings.model_dump(exclude_unset=True) if settings is not None else {}
 
 
-class Scale(_Model):
+class Rules(_Model):
+    """What is rewritten of a run's fields."""
+
+    set: dict[str, Any] = {}
+    """Values that replace the recipe's."""
+    map: dict[str, dict[Any, Any]] = {}
+    """Values here, by the paper's, for each field."""
+    multiply: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Factors on numeric fields, for values that ``map`` does not list; whole numbers stay whole."""
+
+
+class Case(Rules):
+    """Other rules for some runs, e.g. of one objective; of several cases that fit, a later one wins."""
+
+    when: Annotated[dict[str, Any], Field(min_length=1)]
+    """Fields of the run in the paper's units and the value, or list of values, that each must have."""
+    why: str
+    """The reason for the rules."""
+
+
+class Scale(Rules):
     """One file of `workflow/scales/`."""
 
     name: str
@@ -94,21 +115,24 @@ class Scale(_Model):
     title: str
     comparable: bool = False
     """Whether accuracies may be compared with the published ones (ImageNet at the paper's settings)."""
-    datasets: dict[str, str] = {}
-    """Data set here, by the paper's. Empty keeps all."""
+    datasets: dict[str, str | Absent | None] = {}
+    """Data set here, by the paper's; null, or ``{reason: ...}``, where there is none. Empty keeps all."""
     architectures: dict[str, dict[str, Any]] = {}
     """Backbone fields here, by the paper's ``arch/patch_size`` (``resnet50`` has no patch size). Empty keeps all."""
     epochs: dict[float, float] = {}
     """Epochs here, by the paper's; linear in between. Empty keeps all."""
-    set: dict[str, Any] = {}
-    """Values that replace the recipe's."""
-    map: dict[str, dict[Any, Any]] = {}
-    """Values here, by the paper's, for each field."""
-    multiply: dict[str, Annotated[float, Field(gt=0)]] = {}
-    """Factors on numeric fields; whole numbers stay whole."""
+    cases: list[Case] = []
+    """Rules for some runs only, over those above."""
     protocols: ProtocolSettings = ProtocolSettings()
+    """Settings of each protocol's evaluations."""
+    evaluations: dict[str, dict[str, Any]] = {}
+    """Settings of one evaluation alone, over those of its protocol."""
+    subsets: dict[float, Annotated[float, Field(gt=0, le=1)]] = {}
+    """Share of the labels here, by the paper's. Others are kept."""
     resources: dict[str, Resources] = {}
     """By rule."""
+    resource_cases: list[ResourceCase] = []
+    """Other resources for some runs only."""
 
     def resolve(self, recipe: dict[str, Any], override: dict[str, Any], *, seed: int, where: str) -> RunConfig:
         """The run of ``recipe`` with a variant's ``override`` at this scale; ``dataset_version`` is left empty.
@@ -118,7 +142,7 @@ class Scale(_Model):
         """
         paper = build_config({**recipe, **override, "seed": seed}, where=where)
         values = paper.model_dump()
-        values["dataset"] = self._dataset(paper.dataset, where)
+        values["dataset"] = self.dataset(paper.dataset, where)
         values.update(
             {key: value for key, value in self._backbone(paper, where).items() if self._is_free(key, override)}
         )
@@ -127,35 +151,55 @@ class Scale(_Model):
         for name in values:
             if name.endswith("_epochs"):
                 values[name] = round(values[name] * ratio, 6)
-        for name, table in self.map.items():
-            values[name] = self._mapped(name, table, getattr(paper, name), where)
-        for name, factor in self.multiply.items():
-            if values[name] is None:  # an option that is off, such as a warm-up, stays off
+        rules = self._rules(paper)
+        for name, value in paper.model_dump().items():
+            # An architecture's own width, depth or heads are the table's above; a variant's are mapped.
+            if name in BACKBONE_FIELDS and name not in override:
                 continue
-            scaled = values[name] * factor
-            values[name] = max(1, round(scaled)) if isinstance(values[name], int) else round(scaled, 9)
-        values.update({name: value for name, value in self.set.items() if name not in override})
+            if name in rules.map and (value in rules.map[name] or name not in rules.multiply):
+                values[name] = self._mapped(name, rules.map[name], value, where)
+            elif name in rules.multiply and value is not None:  # an option that is off, such as a warm-up, stays off
+                scaled = values[name] * rules.multiply[name]
+                values[name] = max(1, round(scaled)) if isinstance(value, int) else round(scaled, 9)
+        values.update({name: value for name, value in rules.set.items() if name not in override})
         if values["epochs"] == 0:
             values = {name: values[name] for name in INITIAL_FIELDS}
         return build_config(values, where=f"{where} at scale {self.name}")
+
+    def _rules(self, paper: RunConfig) -> Rules:
+        """The rules for one run: the scale's own, under those of the cases that fit it."""
+        rules = {name: dict(getattr(self, name)) for name in ("set", "map", "multiply")}
+        for case in self.cases:
+            if fits(case.when, paper.model_dump()):
+                for name, merged in rules.items():
+                    merged.update(getattr(case, name))
+        return Rules(**rules)
 
     def _is_free(self, key: str, override: dict[str, Any]) -> bool:
         # arch and patch_size are what the table is looked up by; a variant's own width, depth or heads stay its own.
         return key in ("arch", "patch_size") or key not in override
 
-    def _dataset(self, name: str, where: str) -> str:
+    def dataset(self, name: str, where: str) -> str:
+        """The data set that plays the part of the paper's ``name``.
+
+        Raises:
+            NoCounterpart: This scale has none.
+        """
         if not self.datasets:
             return name
-        if name not in self.datasets:
-            raise UserError(self._no_counterpart("data set", name, "datasets", where))
-        return self.datasets[name]
+        here = self.datasets.get(name)
+        if isinstance(here, Absent):
+            raise NoCounterpart(f"{where}: no data set plays the part of {name} at scale {self.name}: {here.reason}")
+        if here is None:
+            raise NoCounterpart(self._no_counterpart("data set", name, "datasets", where))
+        return here
 
     def _backbone(self, paper: RunConfig, where: str) -> dict[str, Any]:
         if not self.architectures:
             return {}
-        key = paper.arch if paper.arch == "resnet50" else f"{paper.arch}/{paper.patch_size}"
+        key = architecture_key(paper)
         if key not in self.architectures:
-            raise UserError(self._no_counterpart("architecture", key, "architectures", where))
+            raise NoCounterpart(self._no_counterpart("architecture", key, "architectures", where))
         return self.architectures[key]
 
     def _epochs(self, epochs: float, where: str) -> float:
@@ -175,9 +219,27 @@ class Scale(_Model):
     def _no_counterpart(self, what: str, value: Any, key: str, where: str) -> str:
         return f"{where}: {what} {value} has no counterpart at scale {self.name}; add it to '{key}' in {self.path}"
 
-    def resources_of(self, rule: str) -> Resources:
-        """What a job of ``rule`` asks for."""
-        return self.resources.get(rule, Resources())
+    def settings_of(self, evaluation: Evaluation, architecture: str) -> Any:
+        """The settings of ``evaluation`` here, of a backbone of the paper's."""
+        said = self.protocols.said(evaluation.protocol), self.evaluations.get(evaluation.name, {})
+        return build_settings(evaluation.protocol, evaluation.settings_for(architecture), *said)
+
+    def subset(self, share: float | None) -> float | None:
+        """The share of the labels here, by the paper's; None is all."""
+        return share if share is None else self.subsets.get(share, share)
+
+    def resources_of(self, rule: str, config: Mapping[str, Any] | None = None) -> Resources:
+        """What a job of ``rule`` asks for; ``config`` are the fields of the run that it is for."""
+        found = self.resources.get(rule, Resources())
+        for case in self.resource_cases if config is not None else ():
+            if rule in case.resources and fits(case.when, config or {}):
+                found = found.model_copy(update=case.resources[rule].model_dump(exclude_unset=True))
+        return found
+
+
+def architecture_key(config: RunConfig) -> str:
+    """How scales and evaluations name a backbone of the paper's: ``vit_small/16``, ``resnet50``."""
+    return config.arch if config.arch in CONVNETS else f"{config.arch}/{config.patch_size}"
 
 
 def scale_names(folder: Path) -> list[str]:
@@ -196,31 +258,5 @@ def load_scale(folder: Path, name: str) -> Scale:
         raise UserError(f"no scale '{name}'{suggest(name, known)} (known: {', '.join(known)})")
     document = read_document(folder / f"{name}.yaml")
     scale = build_model(Scale, document, name=name, path=document.path)
-    _check_fields(scale, document)
+    check_scale(scale, document)
     return scale
-
-
-def _check_fields(scale: Scale, document: Document) -> None:
-    for section in ("set", "map", "multiply"):
-        for key in getattr(scale, section):
-            if key not in RunConfig.model_fields:
-                document.fail_unknown((section, key), RunConfig.model_fields)
-            if key in ("epochs", "dataset", "dataset_version", "seed"):
-                document.fail((section, key), "use the scale's own 'epochs' or 'datasets'; the rest is the workflow's")
-    for name in scale.multiply:
-        default = RunConfig.model_fields[name].default
-        if isinstance(default, bool) or not isinstance(default, int | float):
-            document.fail(("multiply", name), "only numbers can be multiplied")
-    for name, fields in scale.architectures.items():
-        for key in fields:
-            if key not in BACKBONE_FIELDS:
-                document.fail_unknown(("architectures", name, key), BACKBONE_FIELDS)
-    points = sorted(scale.epochs.items())
-    if len(points) == 1:
-        document.fail(("epochs",), "give at least two points")
-    for (left, low), (right, high) in itertools.pairwise(points):
-        if high < low:
-            document.fail(("epochs",), f"must not fall: {left:g} becomes {low:g}, but {right:g} becomes {high:g}")
-    for rule in scale.resources:
-        if rule not in RULES:
-            document.fail_unknown(("resources", rule), RULES, what="rule")

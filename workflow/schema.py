@@ -10,7 +10,8 @@ from typing import Any
 
 from dino.config import RunConfig
 from dino.files import write_json
-from workflow.scales import BACKBONE_FIELDS, Scale
+from workflow.scale_checks import BACKBONE_FIELDS
+from workflow.scales import Scale
 from workflow.settings import Settings
 from workflow.studies import HIDDEN, Study
 

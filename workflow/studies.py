@@ -51,7 +51,7 @@ class Variant(_Model):
     """External weights (`dino.released`), e.g. ``deit_small``, evaluated instead of a pretraining at scales that are
     comparable with the paper. Elsewhere the row trains its ``set``; with an empty one it is not run."""
     released: str | None = None
-    """The authors' released weights of this row, evaluated instead of a pretraining with ``--config weights=released``."""
+    """The authors' weights of this row, evaluated instead of a pretraining with ``--config weights=released``."""
     difference: tuple[str, str] | None = None
     """Two variants: the row is the first minus the second, and nothing runs for it."""
     row: int | list[int] | None = None

@@ -1,0 +1,135 @@
+"""Settings of the protocols: what each takes from `evaluations.yaml` and from a scale, with the paper's values.
+
+A field is an option of the protocol's subcommand: ``batch_size`` is ``--batch-size``; one that is None is left to it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Pixels = Annotated[int, Field(ge=4)]
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def options(self) -> str:
+        """The settings as a command line: ``--k 10 20 --temperature 0.07``."""
+        words: list[str] = []
+        for name, value in self.model_dump().items():
+            flag = f"--{name.replace('_', '-')}"
+            if value is True or value is False:
+                words.append(flag if value else f"--no-{flag[2:]}")
+            elif value is not None:
+                values = value if isinstance(value, list | tuple) else [value]
+                words += [flag, *(f"{each:.10g}" if isinstance(each, float) else str(each) for each in values)]
+        return shlex.join(words)
+
+
+class FeatureSettings(_Settings):
+    """How images are prepared for a frozen backbone (protocols C.1)."""
+
+    image_size: Pixels = 224
+    resize: Pixels = 256
+    """Short side before the centre crop, in pixels."""
+    batch_size: Count = 128
+
+
+class KnnSettings(_Settings):
+    """Weighted k-NN (protocols C.1)."""
+
+    k: Annotated[list[Count], Field(min_length=1)] = [10, 20, 100, 200]
+    headline_k: int = 20
+    temperature: Rate = 0.07
+
+    @model_validator(mode="after")
+    def _headline_is_measured(self) -> KnnSettings:
+        if self.headline_k not in self.k:
+            raise ValueError(f"headline_k must be one of k {self.k}")
+        return self
+
+
+class LinearSettings(_Settings):
+    """Linear probes (protocols C.2)."""
+
+    epochs: Count = 100
+    batch_size: Count = 1024
+    image_size: Pixels = 224
+    resize: Pixels = 256
+
+
+class LogisticSettings(_Settings):
+    """Logistic regression on frozen features (protocols C.4)."""
+
+
+class FinetuneSettings(_Settings):
+    """Fine-tuning by the DeiT recipe (protocols C.3)."""
+
+    epochs: Annotated[float, Field(gt=0)] = 300
+    batch_size: Count = 1024
+    image_size: Pixels = 224
+
+
+class RetrievalSettings(_Settings):
+    """Image retrieval (protocols C.5): the longest side, and whether three sizes are averaged."""
+
+    image_size: Pixels = 224
+    multiscale: bool = False
+
+
+class CopydetectSettings(_Settings):
+    """Copy detection (protocols C.6)."""
+
+    image_size: Pixels = 224
+
+
+class DavisSettings(_Settings):
+    """Video object segmentation (protocols C.7)."""
+
+
+class MasksSettings(_Settings):
+    """Attention masks (protocols C.8)."""
+
+
+class ThroughputSettings(_Settings):
+    """Images per second (protocols C.11)."""
+
+    image_size: Pixels = 224
+    batch_size: Count = 128
+
+
+class PretrainSettings(_Settings):
+    """What pretraining writes of itself has no settings."""
+
+
+SETTINGS: dict[str, type[_Settings]] = {
+    "knn": KnnSettings,
+    "linear": LinearSettings,
+    "logistic": LogisticSettings,
+    "finetune": FinetuneSettings,
+    "retrieval": RetrievalSettings,
+    "copydetect": CopydetectSettings,
+    "davis": DavisSettings,
+    "masks": MasksSettings,
+    "throughput": ThroughputSettings,
+    "pretrain": PretrainSettings,
+    "features": FeatureSettings,
+}
+"""By protocol; ``features`` prepares images for k-NN and logistic regression."""
+
+
+def build_settings(protocol: str, *layers: dict[str, Any]) -> Any:
+    """The settings of ``protocol``: its defaults under ``layers``, of which a later one wins.
+
+    Raises:
+        ValidationError: A key or value that the protocol does not take.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged |= layer
+    return SETTINGS[protocol](**merged)
