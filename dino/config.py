@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dino.errors import UserError
+from dino.objectives.factory import OBJECTIVES
 
 CODE_VERSION: dict[str, int] = {
     "pretrain": 1,
@@ -42,10 +43,27 @@ Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Range = tuple[float, float]
 
+
 ARCHITECTURES = ("vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet10", "resnet50")
 CONVNETS = ("resnet10", "resnet50")
 """Architectures without patches."""
-OBJECTIVES = ("dino", "byol", "mocov2", "swav", "supervised")
+
+
+def objective_names() -> tuple[str, ...]:
+    """What `RunConfig.objective` may be: the objectives, and the supervised training of ViT-S/8."""
+    return (*OBJECTIVES, "supervised")
+
+
+def _known_objective(name: str) -> str:
+    if name not in objective_names():
+        known = ", ".join(objective_names())
+        raise ValueError(f"no such objective{suggest(name, objective_names())} (known: {known})")
+    return name
+
+
+ObjectiveName = Annotated[
+    str, AfterValidator(_known_objective), Field(json_schema_extra={"enum": [*objective_names()]})
+]
 
 
 class RunConfig(BaseModel):
@@ -75,7 +93,7 @@ class RunConfig(BaseModel):
 
     # --- projection head (A.2) --------------------------------------------------------------------------------------
     out_dim: Annotated[int, Field(ge=2)] = 65536
-    """K, the number of prototypes."""
+    """K, the number of prototypes; BYOL and MoCo-v2 have none and compare vectors of ``head_bottleneck_dim``."""
     head_layers: Annotated[int, Field(ge=1)] = 3
     """MLP layers before the prototypes (3 in the paper: with the prototypes 4 linear layers)."""
     head_hidden_dim: Annotated[int, Field(ge=1)] = 2048
@@ -88,18 +106,21 @@ class RunConfig(BaseModel):
     """True freezes the prototypes' gain at 1."""
 
     # --- objective and teacher (A.4, A.5, B.2) ----------------------------------------------------------------------
-    objective: Literal["dino", "byol", "mocov2", "swav", "supervised"] = "dino"
+    objective: ObjectiveName = "dino"
+    """A name of `dino.objectives.factory.OBJECTIVES`, or ``supervised``."""
     loss: Literal["ce", "mse"] = "ce"
-    """DINO only: cross-entropy of softmaxes, or the mean squared error of Tables 7 and 14."""
+    """DINO only: cross-entropy of softmaxes, or the mean squared error of Tables 7 and 14 (no temperatures)."""
     centering: Literal["center", "softmax_batch", "sinkhorn", "none"] = "center"
     """DINO only: what keeps the teacher's output from one prototype (Table 15; A.9); ``none`` is Fig. 7's curve."""
     sinkhorn_temp: Positive = 0.05
+    """Of SwAV, and of DINO with ``sinkhorn`` or ``softmax_batch``: takes the teacher temperature's place."""
     sinkhorn_iterations: Annotated[int, Field(ge=1)] = 3
     predictor: bool = False
-    """A predictor on the student's side (BYOL's own; Tables 7 and 14)."""
+    """A predictor on the student's side, between head and prototypes (BYOL's own; Tables 7 and 14); has BN with
+    ``head_bn``."""
     predictor_hidden_dim: Annotated[int, Field(ge=1)] = 4096
     queue_size: Annotated[int, Field(ge=1)] = 65536
-    """MoCo-v2's negatives."""
+    """MoCo-v2's negatives; 2 * batch_size of them are replaced each step."""
     contrast_temp: Positive = 0.1
     """MoCo-v2's temperature."""
     student_temp: Positive = 0.1
@@ -154,7 +175,27 @@ class RunConfig(BaseModel):
                     raise ValueError(f"{name} ({getattr(self, name)}) is smaller than patch_size ({self.patch_size})")
         if self.warmup_epochs > self.epochs > 0:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs:g}) exceeds epochs ({self.epochs:g})")
+        self._check_objective()
         return self
+
+    def _check_objective(self) -> None:
+        """Refuse what contradicts the objective; an option that it merely does not read is left alone."""
+        if self.objective != "dino":
+            for name in ("loss", "centering"):
+                if getattr(self, name) != RunConfig.model_fields[name].default:
+                    raise ValueError(
+                        f"{name} ({getattr(self, name)}) is an option of objective dino, not {self.objective}"
+                    )
+        if self.loss == "mse" and self.centering in ("sinkhorn", "softmax_batch"):
+            raise ValueError(f"loss mse compares vectors, so centering must be center or none, not {self.centering}")
+        if self.objective == "swav" and self.teacher != "student_copy":
+            raise ValueError(
+                f"swav takes its targets from the student itself: set teacher to student_copy, not {self.teacher} "
+                "(a momentum teacher with Sinkhorn is objective dino with centering sinkhorn)"
+            )
+        if not self.head_bottleneck and (self.predictor or self.objective in ("byol", "mocov2")):
+            who = "a predictor" if self.predictor else f"objective {self.objective}"
+            raise ValueError(f"{who} works on the bottleneck's vector, so head_bottleneck cannot be false")
 
 
 def build_config(values: dict[str, Any], *, where: str = "configuration") -> RunConfig:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dino.config import RunConfig
+from dino.objectives.factory import objective_class
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
 
@@ -44,26 +45,30 @@ class Prototypes(nn.Module):
 
 
 class ProjectionHead(nn.Module):
-    """An MLP, L2 normalisation to the unit sphere, and the prototypes: (B, in_dim) -> (B, K).
+    """An MLP, a predictor (student only, BYOL), L2 normalisation to the unit sphere, and the prototypes.
 
+    (B, in_dim) -> (B, K); without prototypes (BYOL, MoCo-v2) the unit vectors, (B, bottleneck_dim), are the output.
     Without bottleneck (Fig. 9, right) the MLP's last Linear goes straight to K, with a bias; nothing is normalised.
     It is called ``last_layer`` too, so that what the trainer does to the prototypes is done to it.
 
     Args:
         in_dim: Width of the backbone's feature.
-        out_dim: K.
-        layers: Linear layers of the MLP; 1 is a single Linear. Activation (and BN) follow all but its last.
+        out_dim: K; None leaves the prototypes out.
+        layers: Linear layers before the prototypes; 1 is a single Linear. Activation (and BN) follow all but the last.
+            Fig. 9's table counts the prototypes too: its n layers with bottleneck are ``layers = n - 1``. Without
+            bottleneck the last of these layers is the one to K, and the table's n is ``layers = n``.
         hidden_dim: Width between the MLP's layers.
         bottleneck_dim: Width before the prototypes; None leaves the bottleneck out.
         batch_norm: BN after each hidden Linear, for convnets.
         activation: ``gelu`` (exact) or ``relu``.
         norm_last_layer: Freezes the prototypes' gain at 1.
+        predictor_dim: Hidden width of the predictor; None leaves it out.
     """
 
     def __init__(
         self,
         in_dim: int,
-        out_dim: int,
+        out_dim: int | None,
         *,
         layers: int = 3,
         hidden_dim: int = 2048,
@@ -71,8 +76,11 @@ class ProjectionHead(nn.Module):
         batch_norm: bool = False,
         activation: str = "gelu",
         norm_last_layer: bool = True,
+        predictor_dim: int | None = None,
     ) -> None:
         super().__init__()
+        if bottleneck_dim is None and (out_dim is None or predictor_dim is not None):
+            raise ValueError("without bottleneck a head has prototypes and no predictor")
         self.has_bottleneck = bottleneck_dim is not None
         modules: list[nn.Module] = []
         width = in_dim
@@ -87,34 +95,51 @@ class ProjectionHead(nn.Module):
             width = bottleneck_dim
         # A lone Linear is not wrapped: the released layout calls it `mlp`, not `mlp.0`.
         self.mlp = modules[0] if len(modules) == 1 else nn.Sequential(*modules)
-        self.last_layer: nn.Module
-        if bottleneck_dim is not None:
+        self.last_layer: nn.Module | None = None
+        self.predictor: nn.Module | None = None
+        if out_dim is not None and bottleneck_dim is not None:
             self.last_layer = Prototypes(width, out_dim, frozen_gain=norm_last_layer)
-        else:
+        elif out_dim is not None:
             self.last_layer = nn.Linear(width, out_dim)
+        if predictor_dim is not None:
+            self.predictor = build_predictor(width, predictor_dim, batch_norm=batch_norm)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, in_dim) to logits (B, K)."""
+        """Features (B, in_dim) to logits (B, K) or unit vectors (B, bottleneck_dim)."""
         x = self.mlp(x)
+        if self.predictor is not None:
+            x = self.predictor(x)
         if self.has_bottleneck:
             # In fp32 under autocast: the square of an fp16 component may overflow or vanish.
             x = F.normalize(x.float(), dim=-1, eps=1e-12)
-        return self.last_layer(x)
+        return x if self.last_layer is None else self.last_layer(x)
+
+
+def build_predictor(dim: int, hidden_dim: int, *, batch_norm: bool) -> nn.Sequential:
+    """BYOL's predictor: Linear, BN, ReLU, Linear, from ``dim`` to ``dim`` (protocols B.1).
+
+    Assumption: "BN in heads" (Table 14) is that of projector and predictor, so that a head without BN has a predictor
+    without: DINO with predictor stays free of BN.
+    """
+    norm = [nn.BatchNorm1d(hidden_dim)] if batch_norm else []
+    return nn.Sequential(nn.Linear(dim, hidden_dim), *norm, nn.ReLU(), nn.Linear(hidden_dim, dim))
 
 
 def build_head(config: RunConfig, in_dim: int) -> ProjectionHead:
-    """The head that ``config`` describes, for features of width ``in_dim``; draws from torch's global generator."""
+    """The student's head that ``config`` describes, for features of width ``in_dim``; whether it has prototypes is the
+    objective's to say. Draws from torch's global generator."""
     return ProjectionHead(
         in_dim,
-        config.out_dim,
+        config.out_dim if objective_class(config.objective).prototypes else None,
         layers=config.head_layers,
         hidden_dim=config.head_hidden_dim,
         bottleneck_dim=config.head_bottleneck_dim if config.head_bottleneck else None,
         batch_norm=config.head_bn,
         activation=config.head_activation,
         norm_last_layer=config.norm_last_layer,
+        predictor_dim=config.predictor_hidden_dim if config.predictor else None,
     )

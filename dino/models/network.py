@@ -27,14 +27,15 @@ class Network(nn.Module):
         self.head = head
 
     def forward(self, views: list[Tensor]) -> Tensor:
-        """Logits of multi-crop views.
+        """Outputs of multi-crop views.
 
         Args:
             views: One tensor (V*B, 3, h, w) for each group of V equal-size views, view-major: all images of the
                 group's first view, then all of its second.
 
         Returns:
-            (sum of V * B, K), view-major in the order of the groups. The backbone runs once a group, the head once.
+            The head's output of all views, (sum of V * B, K or the unit vectors' size), view-major in the order of the
+            groups. The backbone runs once a group, the head once.
         """
         features = [self.backbone(group) for group in views]
         return self.head(features[0] if len(features) == 1 else torch.cat(features))
@@ -43,7 +44,7 @@ class Network(nn.Module):
 def build_networks(config: RunConfig) -> tuple[Network, Network]:
     """Student and teacher at the start of a run; seeding torch's global generator is the caller's.
 
-    The teacher is an exact copy, without stochastic depth and without gradients. The position tables fit the global
+    The teacher is an exact copy, without predictor, stochastic depth and gradients. The position tables fit the global
     crops.
     """
     backbone = build_backbone(
@@ -57,6 +58,7 @@ def build_networks(config: RunConfig) -> tuple[Network, Network]:
     )
     student = Network(backbone, build_head(config, backbone.embed_dim))
     teacher = copy.deepcopy(student).requires_grad_(False)
+    teacher.head.predictor = None
     for module in teacher.modules():
         if isinstance(module, DropPath):
             module.drop_prob = 0.0

@@ -1,43 +1,60 @@
-"""DINO's loss: cross-entropy of the centred, sharpened teacher against the student (protocols A.4; paper eq. 3).
+"""DINO: the student predicts the teacher's centred, sharpened output (protocols A.4; paper eq. 3), and its variants.
 
 With student logits s_v of view v = 0 ... V-1 (the two globals come first), teacher logits t_q of the globals q = 0, 1
 and the centre C::
 
-    p_q  = softmax((t_q - C) / tau_t)                              no gradient
-    loss = 1 / (2V - 2) * sum over q, v != q of  mean_b  -p_q . log_softmax(s_v / tau_s)
+    p_q  = softmax((t_q - C) / tau_t)                                          no gradient
+    loss = mean over q, v != q and the batch of  -p_q . log_softmax(s_v / tau_s)
+    C   <- m C + (1 - m) * mean of t                                           once a step, over all ranks
 
-Since every p_q sums to one, ``-p . log_softmax(z) = logsumexp(z) - p . z``, and the sum over q moves inside: view v
-meets the *summed* target of the globals it is compared with, ``P_0 = p_1``, ``P_1 = p_0``, ``P_v = p_0 + p_1``, of mass
-n_v = 1, 1, 2::
+What takes the centre's place (Table 15; A.9) makes the targets alone, with neither centre nor tau_t::
 
-    loss       = 1 / (2V - 2) * sum_v mean_b  n_v logsumexp(s_v / tau_s) - P_v . s_v / tau_s
-    dloss/ds_v = (n_v softmax(s_v / tau_s) - P_v) / (tau_s B (2V - 2))
+    sinkhorn       p = Sinkhorn-Knopp of t / tau over the batch, some iterations
+    softmax_batch  p = the same with one iteration
+    none           C = 0 (Fig. 7)
 
-so that each logit is read once, whatever the number of pairs, and one gradient buffer is all that is made.
+With the squared error (Tables 7 and 14) there is no softmax and no temperature ("no sharpening")::
+
+    loss = mean over q, v != q and the batch of  | s_v / |s_v| - (t_q - C) / |t_q - C| |^2
+
+Assumptions, where paper and code are silent: the squared error compares the K logits, as only the loss changes in these
+rows (the unit vector before the prototypes instead is ``head_bottleneck: false, out_dim: 256``); Sinkhorn sees both
+globals of the global batch as one batch, at SwAV's tau 0.05 and 3 iterations, for Softmax(batch) at the same tau.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
+from dino.config import RunConfig
+from dino.objectives.cross_entropy import pairwise_cross_entropy
+from dino.objectives.objective import Objective
+from dino.objectives.sinkhorn import sinkhorn
+from dino.objectives.squared_error import pairwise_squared_error
+from dino.objectives.statistics import entropy_and_kl, output_std
 from dino.training.distributed import sum_over_ranks, world_size
 
 
-class DinoObjective(nn.Module):
+class DinoObjective(Objective):
     """The loss, its centre and its teacher temperature.
 
     Args:
         out_dim: K, the number of prototypes.
         num_views: V, the two globals and the locals.
+        loss: ``ce`` or ``mse``.
+        centering: ``center``, ``softmax_batch``, ``sinkhorn`` or ``none``.
         student_temp: tau_s.
         teacher_temp: tau_t after the warm-up; 0 means one-hot targets, the argmax of t - C.
         warmup_teacher_temp: tau_t at the start of the linear warm-up; None for no warm-up.
         warmup_teacher_temp_epochs: Length of the warm-up (see `teacher_temperatures`).
         center_momentum: Weight of the old centre in the update.
+        sinkhorn_temp: tau of ``softmax_batch`` and ``sinkhorn``.
+        sinkhorn_iterations: Of ``sinkhorn``.
     """
 
     center: Tensor
@@ -47,52 +64,70 @@ class DinoObjective(nn.Module):
         *,
         out_dim: int,
         num_views: int,
+        loss: str = "ce",
+        centering: str = "center",
         student_temp: float = 0.1,
         teacher_temp: float = 0.07,
         warmup_teacher_temp: float | None = 0.04,
         warmup_teacher_temp_epochs: float = 30,
         center_momentum: float = 0.9,
+        sinkhorn_temp: float = 0.05,
+        sinkhorn_iterations: int = 3,
     ) -> None:
-        super().__init__()
-        self.num_views = num_views
+        super().__init__(num_views)
+        self.loss, self.centering = loss, centering
         self.student_temp = student_temp
         self.center_momentum = center_momentum
         self.temperatures = teacher_temperatures(teacher_temp, warmup_teacher_temp, warmup_teacher_temp_epochs)
-        self.register_buffer("center", torch.zeros(1, out_dim))
+        self.sinkhorn_temp = sinkhorn_temp
+        self.iterations = {"sinkhorn": sinkhorn_iterations, "softmax_batch": 1}.get(centering, 0)
+        self.register_buffer("center", torch.zeros(1, out_dim))  # stays 0 where nothing is centred
         self._logit_sum: Tensor | None = None
         self._logit_rows = 0
+
+    @classmethod
+    def from_config(cls, config: RunConfig) -> Self:
+        """DINO as ``config`` has it."""
+        return cls(
+            out_dim=config.out_dim,
+            num_views=2 + config.num_local_crops,
+            loss=config.loss,
+            centering=config.centering,
+            student_temp=config.student_temp,
+            teacher_temp=config.teacher_temp,
+            warmup_teacher_temp=config.warmup_teacher_temp,
+            warmup_teacher_temp_epochs=config.warmup_teacher_temp_epochs,
+            center_momentum=config.center_momentum,
+            sinkhorn_temp=config.sinkhorn_temp,
+            sinkhorn_iterations=config.sinkhorn_iterations,
+        )
 
     def teacher_temp(self, epoch: int) -> float:
         """tau_t of an epoch (counted from 0)."""
         return self.temperatures[min(epoch, len(self.temperatures) - 1)]
 
+    def hyperparameters(self, epoch: int) -> dict[str, float]:
+        """The teacher temperature, where there is one."""
+        return {} if self.iterations or self.loss == "mse" else {"teacher_temp": self.teacher_temp(epoch)}
+
     def forward(
-        self, student_logits: Tensor, teacher_logits: Tensor, epoch: int, with_stats: bool = False
+        self, student: Tensor, teacher: Tensor, epoch: int, with_stats: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of one micro-batch; the centre is the one before this step's update.
-
-        Args:
-            student_logits: (V * B, K), view-major.
-            teacher_logits: (2 * B, K), view-major, without gradient.
-            epoch: Counted from 0; sets the teacher temperature.
-            with_stats: Also compute the statistics of Fig. 7; off, a step pays nothing for them.
-
-        Returns:
-            The loss (scalar, float32), and ``{"teacher_entropy", "kl"}``: h(P_t) and KL(P_t || P_s) in nats, detached,
-            averaged over the pairs (empty without ``with_stats``).
-        """
-        targets = self.targets(teacher_logits, epoch)
-        loss = _PairwiseCrossEntropy.apply(student_logits, targets, self.num_views, self.student_temp)
-        self._remember(teacher_logits)
-        if not with_stats:
-            return loss, {}
-        entropy = torch.special.entr(targets).sum(-1).mean()
-        # Every q stands in as many pairs, so the mean over pairs of CE = h + KL splits exactly (protocols B.8).
-        return loss, {"teacher_entropy": entropy, "kl": loss.detach() - entropy}
+        """The loss of logits (V * B, K) and (2 * B, K); the centre is the one before this step's update."""
+        self._remember(teacher)
+        if self.loss == "mse":
+            targets = F.normalize(teacher.detach().float() - self.center, dim=-1)
+            loss = pairwise_squared_error(F.normalize(student.float(), dim=-1), targets, self.pair_weights)
+            return loss, output_std(targets) if with_stats else {}
+        targets = self.targets(teacher, epoch)
+        loss = pairwise_cross_entropy(student, targets, self.num_views, self.student_temp)
+        return loss, entropy_and_kl(targets, loss) if with_stats else {}
 
     @torch.no_grad()
     def targets(self, teacher_logits: Tensor, epoch: int) -> Tensor:
-        """p_q, (2 * B, K) float32: centred and sharpened teacher probabilities."""
+        """p_q, (2 * B, K) float32: the teacher's probabilities."""
+        if self.iterations:
+            return sinkhorn(teacher_logits, self.sinkhorn_temp, self.iterations)
         centred = teacher_logits.detach().float() - self.center
         temperature = self.teacher_temp(epoch)
         if temperature == 0.0:
@@ -101,6 +136,8 @@ class DinoObjective(nn.Module):
 
     @torch.no_grad()
     def _remember(self, teacher_logits: Tensor) -> None:
+        if self.centering != "center":
+            return
         total = teacher_logits.detach().sum(0, keepdim=True, dtype=torch.float32)
         self._logit_sum = total if self._logit_sum is None else self._logit_sum.add_(total)
         self._logit_rows += len(teacher_logits)
@@ -112,6 +149,8 @@ class DinoObjective(nn.Module):
         Call once per optimizer step, so that gradient accumulation does not move the centre more often
         (lightly PR #2062, protocols E).
         """
+        if self.centering != "center":
+            return
         if self._logit_sum is None:
             raise RuntimeError("step() without a forward since the last step()")
         mean = sum_over_ranks(self._logit_sum) / (self._logit_rows * world_size())
@@ -128,47 +167,3 @@ def teacher_temperatures(end: float, start: float | None, warmup_epochs: float) 
     if start is None or warmup_epochs == 0:
         return [end]
     return [*np.linspace(start, end, max(1, round(warmup_epochs))).tolist(), end]
-
-
-class _PairwiseCrossEntropy(torch.autograd.Function):
-    """The mean over pairs and batch of -p_q . log_softmax(s_v / tau), with its gradient written out (module text)."""
-
-    @staticmethod
-    def forward(ctx: Any, student_logits: Tensor, targets: Tensor, num_views: int, temperature: float) -> Tensor:
-        views = student_logits.chunk(num_views)  # V of (B, K)
-        summed = _summed_targets(targets, num_views)
-        normalisers = student_logits.new_empty((len(student_logits), 1), dtype=torch.float32)
-        total = torch.zeros((), device=student_logits.device, dtype=torch.float32)
-        for view, (target, mass), normaliser in zip(views, summed, normalisers.chunk(num_views), strict=True):
-            scaled = view.float() * (1.0 / temperature)
-            torch.logsumexp(scaled, dim=-1, keepdim=True, out=normaliser)
-            total += mass * normaliser.sum() - torch.dot(target.flatten(), scaled.flatten())
-        batch = len(student_logits) // num_views
-        ctx.save_for_backward(student_logits, targets, normalisers)
-        ctx.num_views, ctx.temperature = num_views, temperature
-        ctx.weight = 1.0 / (batch * (2 * num_views - 2))
-        return total.mul_(ctx.weight)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None, None]:
-        student_logits, targets, normalisers = ctx.saved_tensors
-        gradient = torch.empty_like(student_logits)
-        scale = upstream[0] * (ctx.weight / ctx.temperature)
-        rows = zip(
-            student_logits.chunk(ctx.num_views),
-            gradient.chunk(ctx.num_views),
-            normalisers.chunk(ctx.num_views),
-            _summed_targets(targets, ctx.num_views),
-            strict=True,
-        )
-        for view, out, normaliser, (target, mass) in rows:
-            softmax = (view.float() * (1.0 / ctx.temperature)).sub_(normaliser).exp_()
-            out.copy_(torch.sub(softmax.mul_(mass), target, out=softmax).mul_(scale))
-        return gradient, None, None, None
-
-
-def _summed_targets(targets: Tensor, num_views: int) -> list[tuple[Tensor, int]]:
-    """Of each view, the sum of the targets it is compared with (B, K) and how many they are."""
-    first, second = targets.chunk(2)
-    both = first + second if num_views > 2 else first
-    return [(second, 1), (first, 1)] + [(both, 2)] * (num_views - 2)

@@ -1,30 +1,42 @@
-"""The one place that knows which objectives there are."""
+"""The one place that knows which objectives there are; each is imported when it is asked for."""
 
 from __future__ import annotations
 
-from dino.config import RunConfig
+import importlib
+from typing import TYPE_CHECKING
+
 from dino.errors import UserError
-from dino.objectives.dino import DinoObjective
+
+if TYPE_CHECKING:
+    from dino.config import RunConfig
+    from dino.objectives.objective import Objective
+
+OBJECTIVES: dict[str, str] = {
+    "dino": "dino.objectives.dino:DinoObjective",
+    "byol": "dino.objectives.byol:ByolObjective",
+    "mocov2": "dino.objectives.mocov2:MocoObjective",
+    "swav": "dino.objectives.swav:SwavObjective",
+}
+"""``module:class`` by name. `RunConfig.objective` takes these names."""
 
 
-def build_objective(config: RunConfig) -> DinoObjective:
-    """The objective that ``config.objective`` names.
-
-    An objective is an ``nn.Module`` called as ``(student_logits, teacher_logits, epoch, with_stats=False)`` that
-    returns ``(loss, stats)``, and whose ``step()`` is called once after each optimizer step. What must survive a
-    restart is in its buffers.
+def objective_class(name: str) -> type[Objective]:
+    """The class of an objective.
 
     Raises:
-        UserError: There is no objective of that name.
+        UserError: There is no objective of that name here.
     """
-    if config.objective == "dino":
-        return DinoObjective(
-            out_dim=config.out_dim,
-            num_views=2 + config.num_local_crops,
-            student_temp=config.student_temp,
-            teacher_temp=config.teacher_temp,
-            warmup_teacher_temp=config.warmup_teacher_temp,
-            warmup_teacher_temp_epochs=config.warmup_teacher_temp_epochs,
-            center_momentum=config.center_momentum,
-        )
-    raise UserError(f"no objective '{config.objective}' (known: dino)")
+    if name not in OBJECTIVES:
+        raise UserError(f"objective '{name}' is not here yet (known: {', '.join(OBJECTIVES)})")
+    module, _, attribute = OBJECTIVES[name].partition(":")
+    found: type[Objective] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def build_objective(config: RunConfig) -> Objective:
+    """The objective that ``config.objective`` names (`dino.objectives.objective` has the contract).
+
+    Raises:
+        UserError: There is no objective of that name here.
+    """
+    return objective_class(config.objective).from_config(config)

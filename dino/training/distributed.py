@@ -121,8 +121,15 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def gather_bytes(value: Tensor) -> list[Tensor]:
-    """A uint8 CPU tensor of one size from each rank, in rank order."""
+def max_over_ranks(value: Tensor) -> Tensor:
+    """The largest ``value`` of all ranks, element by element, in place."""
+    if world_size() > 1:
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
+def gather_over_ranks(value: Tensor) -> list[Tensor]:
+    """A tensor of one size from each rank, in rank order."""
     if world_size() == 1:
         return [value]
     parts = [torch.empty_like(value) for _ in range(world_size())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import resource
 import sys
 import time
@@ -162,7 +161,7 @@ class Training:
             "lr": float(schedules.lr[last]),
             "weight_decay": float(schedules.weight_decay[last]),
             "teacher_momentum": float(schedules.teacher_momentum[last]),
-            "teacher_temp": self.step_once.objective.teacher_temp(schedules.epoch_of(last)),
+            **self.step_once.objective.hyperparameters(schedules.epoch_of(last)),
             **values,
             "images_per_second": self.config.batch_size * (self.step - self._logged_step) / (now - self._logged_at),
             "peak_memory_mib": peak_memory_mib(self.device),
@@ -171,18 +170,11 @@ class Training:
         self._logged_at, self._logged_step = now, self.step
         if journal:
             journal.log(self.step, self.step / schedules.steps_per_epoch, metrics)
-        kind = self.watch.observe(self.step, entropy=values["teacher_entropy"], kl=values["kl"])
-        if kind and self.world.is_main:
-            logger.warning(
-                "step %d: collapse to the %s output: the teacher's entropy is %.4f (ln K = %.4f) and the student gives "
-                "the same; training goes on",
-                self.step,
-                kind,
-                values["teacher_entropy"],
-                math.log(self.config.out_dim),
-            )
+        collapse = self.watch.observe(self.step, values)
+        if collapse and self.world.is_main:
+            logger.warning("step %d: %s; training goes on", self.step, collapse)
         self.status.collapse(self.watch.kind, self.watch.step)
-        self._write_status("running", at_least_seconds_apart=0.0 if kind else 5.0)
+        self._write_status("running", at_least_seconds_apart=0.0 if collapse else 5.0)
         return metrics["loss"]
 
     def _check(self, losses: list[float]) -> None:

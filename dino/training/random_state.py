@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from dino.training.distributed import World, gather_bytes
+from dino.training.distributed import World, gather_over_ranks
 
 
 def derive_seed(seed: int, purpose: str, rank: int = 0) -> int:
@@ -18,9 +18,9 @@ def derive_seed(seed: int, purpose: str, rank: int = 0) -> int:
 
 def random_states(device: torch.device) -> dict[str, Any]:
     """``{"torch": [state of rank 0, ...], "cuda": [...]}``, uint8 tensors; a collective call."""
-    states = {"torch": gather_bytes(torch.get_rng_state())}
+    states = {"torch": gather_over_ranks(torch.get_rng_state())}
     if device.type == "cuda":
-        states["cuda"] = gather_bytes(torch.cuda.get_rng_state(device))
+        states["cuda"] = gather_over_ranks(torch.cuda.get_rng_state(device))
     return states
 
 

@@ -23,8 +23,8 @@ from dino.training.teacher import build_teacher
 class TrainStep:
     """Everything that changes from step to step, and the step.
 
-    ``student`` and ``teacher`` (`Network`s: views in, logits out) stay plain modules, so that their state dicts have no
-    prefixes; what runs the student's forward may be a compiled or distributed wrapper around it.
+    ``student`` and ``teacher`` (`Network`s: views in, outputs out) stay plain modules, so that their state dicts have
+    no prefixes; what runs the student's forward may be a compiled or distributed wrapper around it.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class TrainStep:
     def __call__(
         self, step: int, batches: Iterator[Sequence[Tensor]], *, with_stats: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Take ``accumulate_steps`` micro-batches and move student, centre and teacher once.
+        """Take ``accumulate_steps`` micro-batches and move student, teacher and what the objective keeps once.
 
         Args:
             step: Counted from 0; picks the schedules' entries.
@@ -111,10 +111,10 @@ class TrainStep:
         with hold:
             with autocast(self.config.precision, self.device):
                 with torch.no_grad():
-                    teacher_logits = self.teacher([self._globals(views)])
-                student_logits = (self._parallel or self.student)(list(views))
-            loss, part_stats = self.objective(student_logits, teacher_logits, epoch, with_stats=stats)
-            del student_logits, teacher_logits
+                    targets = self.teacher([self._globals(views)])
+                outputs = (self._parallel or self.student)(list(views))
+            loss, part_stats = self.objective(outputs, targets, epoch, with_stats=stats)
+            del outputs, targets
             loss = loss / parts
             self.scaler.scale(loss).backward()
         return loss.detach(), part_stats

@@ -1,6 +1,7 @@
 """How the teacher follows the student (protocols A.5, B.2; paper Fig. 6).
 
-Every rule moves parameters only; buffers (batch-norm statistics) are the teacher's own.
+Every rule moves parameters only; buffers (batch-norm statistics) are the teacher's own. What the student has and the
+teacher has not (a predictor) is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class Teacher:
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
         self.network = teacher
-        self._student = [parameter.detach() for parameter in student.parameters()]
+        students = dict(student.named_parameters())
+        self._student = [students[name].detach() for name, _ in teacher.named_parameters()]
         self._teacher = [parameter.detach() for parameter in teacher.parameters()]
         for parameter in teacher.parameters():
             parameter.requires_grad_(False)
@@ -98,5 +100,5 @@ RULES = {
 
 
 def build_teacher(config: RunConfig, student: nn.Module, teacher: nn.Module) -> Teacher:
-    """The rule that ``config.teacher`` names, over two networks of equal layout."""
+    """The rule that ``config.teacher`` names; every parameter of the teacher has its namesake in the student."""
     return RULES[config.teacher](student, teacher)

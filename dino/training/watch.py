@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ ONE_HOT_SHARE = 0.01
 """Teacher entropy below this share of ln K, with the student alike, is collapse to one prototype."""
 KL_SHARE = 0.01
 """KL(teacher || student) below this share of ln K: the student gives the teacher's output whatever the view."""
+CONSTANT_STD = 0.01
+"""A spread of the teacher's unit vectors below this (1 fills the sphere) is collapse to a constant output."""
 PATIENCE = 3
 """Logged points in a row before collapse is named; the start of a run may pass such a point."""
 
@@ -84,11 +87,14 @@ def divergence_message(what: str, step: int, config: RunConfig, last_good: str) 
 
 
 class CollapseWatch:
-    """Names a collapse when the teacher's entropy goes to 0 or ln K and the student has become the same.
+    """Names a collapse by the statistics that the objective gives.
 
-    Constant outputs minimise the loss without learning: with either, KL(P_t || P_s) goes to 0 too (paper Sec. 5.3), so
-    both are asked for, which leaves alone a teacher that is merely sharp or flat. One-hot targets (teacher_temp 0)
-    have entropy 0 by construction, so there only the uniform kind can be seen.
+    ``uniform`` and ``one-hot``, where outputs are distributions: the teacher's entropy goes to ln K or to 0 and the
+    student has become the same. Constant outputs minimise the loss without learning: with either, KL(P_t || P_s) goes
+    to 0 too (paper Sec. 5.3), so both are asked for, which leaves alone a teacher that is merely sharp or flat. One-hot
+    targets (teacher_temp 0) have entropy 0 by construction, so there only the uniform kind can be seen.
+
+    ``constant``, where outputs are vectors: the teacher gives the same one for all images.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -99,19 +105,40 @@ class CollapseWatch:
         self._candidate: str | None = None
         self._seen = 0
 
-    def observe(self, step: int, *, entropy: float, kl: float) -> str | None:
-        """Take a logged point; returns the kind when a collapse is newly recognised."""
-        kind = self._classify(entropy, kl)
+    def observe(self, step: int, stats: Mapping[str, float]) -> str | None:
+        """Take a logged point.
+
+        Args:
+            step: Steps made.
+            stats: The objective's; of them ``teacher_entropy`` with ``kl``, and ``output_std``, are looked at.
+
+        Returns:
+            A sentence about a collapse that is newly recognised, else None.
+        """
+        kind = self._classify(stats)
         self._seen = self._seen + 1 if kind == self._candidate else 1
         self._candidate = kind
         if kind is None:
             self.kind = self.step = None
         elif self._seen >= PATIENCE and self.kind != kind:
             self.kind, self.step = kind, step
-            return kind
+            return self._describe(kind, stats)
         return None
 
-    def _classify(self, entropy: float, kl: float) -> str | None:
+    def _describe(self, kind: str, stats: Mapping[str, float]) -> str:
+        if kind == "constant":
+            return f"collapse to a constant output: the spread of the teacher's outputs is {stats['output_std']:.5f}"
+        return (
+            f"collapse to the {kind} output: the teacher's entropy is {stats['teacher_entropy']:.4f} "
+            f"(ln K = {self._scale:.4f}) and the student gives the same"
+        )
+
+    def _classify(self, stats: Mapping[str, float]) -> str | None:
+        if "output_std" in stats and stats["output_std"] < CONSTANT_STD:
+            return "constant"
+        if "teacher_entropy" not in stats:
+            return None
+        entropy, kl = stats["teacher_entropy"], stats["kl"]
         if kl > KL_SHARE * self._scale:
             return None
         if entropy > UNIFORM_SHARE * self._scale:
