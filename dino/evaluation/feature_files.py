@@ -1,6 +1,7 @@
 """Feature files (`features-*.npz`): features, labels, paths, and what made them. Imports no torch.
 
-A file from elsewhere needs `features` and `labels` only; what it does not say about itself stays None.
+A file from elsewhere needs `features` and `labels` only; what it does not say about itself stays None. Labels are class
+indices, or for multi-label sets a table of 1 (present), 0 (absent) and -1 (not judged: VOC's difficult objects).
 """
 
 from __future__ import annotations
@@ -81,8 +82,20 @@ class FeatureSet:
     features: np.ndarray
     """(N, D) float32, not normalised."""
     labels: np.ndarray
-    """(N,) int64."""
+    """(N,) int64; of a multi-label set (N, C) int8: 1, 0 or -1."""
     meta: FeatureMeta
+    paths: np.ndarray | None = None
+    """(N,) str, of the images; None where they were not asked for or the file has none."""
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may show several classes."""
+        return self.labels.ndim == 2
+
+    def select(self, rows: np.ndarray) -> FeatureSet:
+        """The same with these rows only."""
+        paths = None if self.paths is None else self.paths[rows]
+        return FeatureSet(self.features[rows], self.labels[rows], self.meta, paths)
 
 
 def write_features(
@@ -93,7 +106,7 @@ def write_features(
         np.savez(
             temporary,
             features=np.ascontiguousarray(features, dtype=np.float32),
-            labels=np.asarray(labels, dtype=np.int64),
+            labels=np.asarray(labels, dtype=np.int64 if labels.ndim == 1 else np.int8),
             paths=np.asarray(paths, dtype=np.str_),
             meta=np.asarray(meta.model_dump_json()),
         )
@@ -109,8 +122,8 @@ def read_meta(path: str | os.PathLike[str]) -> FeatureMeta:
         return _meta(archive, path)
 
 
-def read_features(path: str | os.PathLike[str]) -> FeatureSet:
-    """Read and check a feature file; its paths are left unread.
+def read_features(path: str | os.PathLike[str], *, with_paths: bool = False) -> FeatureSet:
+    """Read and check a feature file; its paths are left unread unless asked for.
 
     Raises:
         UserError: Missing or damaged, without features or labels, of wrong shapes, empty, or with values that are not
@@ -118,26 +131,33 @@ def read_features(path: str | os.PathLike[str]) -> FeatureSet:
     """
     with _open(path) as archive:
         features, labels = (_array(archive, name, path) for name in ("features", "labels"))
+        paths = _array(archive, "paths", path) if with_paths and "paths" in archive.files else None
         meta = _meta(archive, path)
-    if features.ndim != 2 or labels.shape != features.shape[:1]:
+    if features.ndim != 2 or labels.ndim not in (1, 2) or len(labels) != len(features):
         raise UserError(
-            f"{path}: features of shape {features.shape} and labels of shape {labels.shape}; expected (N, D) and (N,)"
+            f"{path}: features of shape {features.shape} and labels of shape {labels.shape}; expected (N, D) and (N,), "
+            "or (N, classes) for several labels an image"
         )
+    if paths is not None and paths.shape != labels.shape[:1]:
+        raise UserError(f"{path}: {len(labels)} features but paths of shape {paths.shape}")
     if not np.issubdtype(features.dtype, np.floating):
         raise UserError(f"{path}: features of type {features.dtype}; expected floating point numbers")
     if not np.issubdtype(labels.dtype, np.integer):
         raise UserError(f"{path}: labels of type {labels.dtype}; expected class indices")
-    if len(labels) == 0 or features.shape[1] == 0:
+    if 0 in labels.shape or features.shape[1] == 0:
         raise UserError(f"{path}: it holds no features (shape {features.shape})")
-    if labels.min() < 0:
+    if labels.ndim == 1 and labels.min() < 0:
         raise UserError(f"{path}: negative label {labels.min()}; class indices count from 0")
+    if labels.ndim == 2 and not np.isin(labels, (-1, 0, 1)).all():
+        raise UserError(f"{path}: a table of labels may hold 1 (present), 0 (absent) and -1 (not judged) only")
     broken = int(np.count_nonzero(~np.isfinite(features).all(axis=1)))
     if broken:
         raise UserError(
             f"{path}: {broken} of {len(features)} features are not finite numbers; the network that made them has "
             "diverged or overflowed (try --precision fp32)"
         )
-    return FeatureSet(np.ascontiguousarray(features, dtype=np.float32), labels.astype(np.int64, copy=False), meta)
+    labels = labels.astype(np.int64 if labels.ndim == 1 else np.int8, copy=False)
+    return FeatureSet(np.ascontiguousarray(features, dtype=np.float32), labels, meta, paths)
 
 
 def _open(path: str | os.PathLike[str]) -> Any:

@@ -63,6 +63,24 @@ def add_features_arguments(parser: argparse.ArgumentParser, *, title: str, requi
     add_forward_arguments(group, batch_size=128)
 
 
+def add_pair_arguments(parser: argparse.ArgumentParser) -> None:
+    """Features of training and test images: two files, or made from a checkpoint; and a subset of the former.
+
+    `dino.evaluation.feature_pairs.read_pair` reads them.
+    """
+    files = parser.add_argument_group("from feature files")
+    files.add_argument("--train-features", metavar="A.npz", help="features of the training images")
+    files.add_argument("--test-features", metavar="B.npz", help="features of the test images")
+    add_features_arguments(parser, title="from a checkpoint")
+    parser.add_argument("--train-split", default="train", metavar="S", help="the labelled split (default train)")
+    parser.add_argument("--test-split", default="test", metavar="S", help="the split that is classified (default test)")
+    parser.add_argument("--features-dir", metavar="DIR", help="keep the features there, and use them where they fit")
+    few = parser.add_argument_group("few labels")
+    few.add_argument("--subset", type=float, metavar="SHARE", help="use this share of every class, such as 0.01 or 0.1")
+    few.add_argument("--subset-list", metavar="FILE", help="use the training images that it names, one a line")
+    few.add_argument("--subset-seed", type=int, default=0, metavar="N", help="chooses the share (default 0)")
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1, for argparse."""
     value = int(text)

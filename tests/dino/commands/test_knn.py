@@ -38,7 +38,28 @@ def write_pair(folder: Path, *, train: int = 60, test: int = 30, width: int = 8,
         labels = np.arange(count) % 3
         features = centres[labels] + rng.standard_normal((count, width))
         identity = meta(split, count, **(changes if split == "test" else {}))
-        write_features(folder / f"{split}.npz", features=features, labels=labels, paths=["x"] * count, meta=identity)
+        write_features(
+            folder / f"{split}.npz",
+            features=features,
+            labels=labels,
+            paths=[f"{name}.png" for name in range(count)],
+            meta=identity,
+        )
+    return arguments(folder / "train.npz", folder / "test.npz", folder / "knn.json")
+
+
+def write_multilabel(folder: Path) -> list[str]:
+    """Feature files of 60 and 30 images that show one or two of three classes; returns the command line."""
+    rng = np.random.default_rng(0)
+    centres = 4 * rng.standard_normal((3, 8))
+    for split, count in (("train", 60), ("test", 30)):
+        table = np.zeros((count, 3), np.int8)
+        table[np.arange(count), np.arange(count) % 3] = 1
+        table[::5, 1] = 1
+        table[3, 2] = -1
+        features = table.clip(0) @ centres + rng.standard_normal((count, 8))
+        names = [f"{row:06d}.jpg" for row in range(count)]
+        write_features(folder / f"{split}.npz", features=features, labels=table, paths=names, meta=meta(split, count))
     return arguments(folder / "train.npz", folder / "test.npz", folder / "knn.json")
 
 
@@ -75,6 +96,54 @@ def test_features_from_elsewhere_are_used_and_noted(tmp_path: Path) -> None:
     # k = 100 and 200 are beyond the 25 training images: left out, and said so
     assert document.settings["k"] == [10, 20]
     assert sum("left out: the training set has 25 images" in note for note in document.notes) == 2
+
+
+def test_share_of_the_training_images_is_taken_and_recorded(tmp_path: Path) -> None:
+    command = [*write_pair(tmp_path), "--k", "5", "--headline-k", "5", "--quiet"]
+    digests = []
+    for extra in (["--subset", "0.2"], ["--subset", "0.2", "--subset-seed", "1"], []):
+        assert main([*command, *extra]) == 0
+        document = validate_metrics(json.loads((tmp_path / "knn.json").read_text()))
+        subset = document.settings["subset"]
+        digests.append(subset and subset.pop("digest"))
+        assert document.data.train == (12 if extra else 60)
+    assert subset is None
+    assert len({*digests}) == 3
+
+
+def test_several_labels_an_image_give_mean_average_precision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*write_multilabel(tmp_path), "--k", "5", "20", "--headline-k", "5"]) == 0
+    document = validate_metrics(json.loads((tmp_path / "knn.json").read_text()))
+    names = {"map", "map_11point", "map_best_k", "map_k5", "map_11point_k5", "map_k20", "map_11point_k20"}
+    assert set(document.metrics) == names
+    assert document.metrics["map"] == document.metrics["map_k5"]
+    assert document.metrics["map"].value > 90
+    assert document.chance == pytest.approx(100 * np.mean([12 / 30, 14 / 30, 10 / 29]), abs=3)
+    assert document.data.classes == 3
+    assert "mAP %" in capsys.readouterr().out
+
+
+def test_list_of_names_chooses_the_training_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [*write_multilabel(tmp_path), "--k", "3", "--headline-k", "3", "--quiet"]
+    (tmp_path / "list.txt").write_text("000000.jpg\n000001.jpg\n000002.jpg\n000005.jpg\n")
+    assert main([*command, "--subset-list", str(tmp_path / "list.txt")]) == 0
+    document = json.loads((tmp_path / "knn.json").read_text())
+    assert document["settings"]["subset"]["images"] == document["data"]["train"] == 4
+    assert main([*command, "--subset-list", str(tmp_path / "list.txt"), "--subset", "0.1"]) == 2
+    assert "not both" in capsys.readouterr().err
+    (tmp_path / "list.txt").write_text("image-7.jpg\n")
+    assert main([*command, "--subset-list", str(tmp_path / "list.txt")]) == 2
+    assert "1 of 1 names are of no training image (the first: 'image-7.jpg'" in capsys.readouterr().err
+
+
+def test_one_and_several_labels_cannot_be_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pair(tmp_path)
+    (tmp_path / "other").mkdir()
+    write_multilabel(tmp_path / "other")
+    assert main(arguments(tmp_path / "train.npz", tmp_path / "other" / "test.npz", tmp_path / "o.json")) == 2
+    assert "training labels have shape (60,) and test labels (30, 3)" in capsys.readouterr().err
 
 
 def test_skipped_images_are_noted(tmp_path: Path) -> None:

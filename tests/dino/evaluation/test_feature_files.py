@@ -57,9 +57,25 @@ def test_file_with_features_and_labels_only_has_no_identity(tmp_path: Path) -> N
     assert (read.features.dtype, read.labels.dtype) == (np.float32, np.int64)
 
 
+def test_several_labels_an_image_and_paths_read_back(tmp_path: Path) -> None:
+    table = np.array([[1, 0, -1], [0, 1, 1], [0, 0, 0], [1, 1, 0]], np.int8)
+    paths = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    write_features(tmp_path / "f.npz", features=arrays()["features"], labels=table, paths=paths, meta=meta())
+    read = read_features(tmp_path / "f.npz", with_paths=True)
+    assert (read.labels.dtype, read.multi_label) == (np.int8, True)
+    np.testing.assert_array_equal(read.labels, table)
+    assert read.paths is not None
+    chosen = read.select(np.array([3, 1]))
+    assert chosen.paths is not None
+    assert (chosen.paths.tolist(), chosen.labels.tolist()) == (["d.jpg", "b.jpg"], [[1, 1, 0], [0, 1, 1]])
+    assert read_features(tmp_path / "f.npz").paths is None
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"labels": np.full((4, 2), 2, np.int8)}, "may hold 1"),
+        ({"labels": np.zeros((4, 0), np.int8)}, "holds no features"),
         ({"features": np.zeros((0, 3), np.float32), "labels": np.zeros(0, np.int64)}, "holds no features"),
         ({"labels": np.zeros(3, np.int64)}, r"shape \(4, 3\) and labels of shape \(3,\)"),
         ({"labels": np.zeros(4)}, "labels of type float64"),
