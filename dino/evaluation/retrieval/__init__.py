@@ -1,0 +1,1 @@
+"""Image retrieval on Revisited Oxford and Paris (protocols C.5)."""

@@ -1,0 +1,146 @@
+"""Pickles of plain data, read without running anything of theirs.
+
+The ground truths of Revisited Oxford and Paris come as pickles, and an ordinary unpickler calls whatever a file names.
+This one makes dicts, lists, tuples, strings and numbers, for which a pickle names nothing, and arrays of numbers or
+strings. What NumPy's pickles name (NumPy 1 and 2 differ in it) is replaced by stand-ins of this module, so that not
+even NumPy's own functions are called with a file's arguments. Every other name is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino.errors import UserError
+
+_ELEMENT = re.compile(r"[biuf][1248]|[US]\d{1,4}")
+
+
+def load_plain_pickle(path: str | Path) -> Any:
+    """The value in the file ``path``; arrays in it are `PlainArray`.
+
+    Raises:
+        UserError: The file is missing, no pickle, damaged, or names something other than plain data.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give the ground-truth file of the data set") from None
+    try:
+        # latin1: Python 2 wrote the bytes of arrays as strings.
+        return _PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except _Refused as refused:
+        raise UserError(
+            f"{path} names '{refused}', which is never loaded because that could run code: a ground truth holds only "
+            "dicts, lists, strings, numbers and arrays of them"
+        ) from None
+    except Exception as error:  # damaged bytes can fail anywhere in the reader
+        raise UserError(
+            f"{path} is no readable pickle: it is truncated, damaged or another kind of file ({type(error).__name__})"
+        ) from None
+
+
+class PlainArray:
+    """An array's shape and content, taken from a pickle's bytes."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: NDArray[Any] | None = None) -> None:
+        self._values = values
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _version, shape, element, by_columns, data = state
+        self._values = element.decode(data).reshape(shape, order="F" if by_columns else "C")
+
+    def tolist(self) -> Any:
+        """The content as lists of Python's own numbers or strings."""
+        return [] if self._values is None else self._values.tolist()
+
+
+class _Refused(Exception):
+    """The pickle names something that is not allowed; the message is the name."""
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        stand_in = _STAND_INS.get((module.replace("numpy._core", "numpy.core"), name))
+        if stand_in is None:
+            raise _Refused(f"{module}.{name}")
+        return stand_in
+
+
+class _Element:
+    """Stands in for an instance of ``numpy.dtype``: the type of an array's entries."""
+
+    __slots__ = ("_code", "_order")
+
+    def __init__(self, code: str) -> None:
+        if not _ELEMENT.fullmatch(code):
+            raise _Refused(f"numpy.dtype('{code}')")
+        self._code, self._order = code, "|"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] not in ("<", ">", "|"):
+            raise ValueError("unknown byte order")
+        self._order = state[1]
+
+    def decode(self, data: Any) -> NDArray[Any]:
+        """The entries that ``data`` holds, in a row."""
+        raw = data.encode("latin1") if isinstance(data, str) else bytes(memoryview(data))
+        return np.frombuffer(raw, dtype=self._order + self._code)
+
+
+# Instances of classes without attributes: a pickle can call them, and change nothing on them.
+class _MakeElement:
+    __slots__ = ()
+
+    def __call__(self, code: str, *_flags: Any) -> _Element:
+        return _Element(code)
+
+
+class _MakeArray:
+    __slots__ = ()
+
+    def __call__(self, *_arguments: Any) -> PlainArray:
+        return PlainArray()
+
+
+class _MakeArrayFromBuffer:
+    __slots__ = ()
+
+    def __call__(self, data: Any, element: _Element, shape: tuple[int, ...], order: str) -> PlainArray:
+        return PlainArray(element.decode(data).reshape(shape, order="F" if order == "F" else "C"))
+
+
+class _MakeScalar:
+    __slots__ = ()
+
+    def __call__(self, element: _Element, data: Any) -> Any:
+        return element.decode(data)[0].item()
+
+
+class _MakeBytes:
+    """Stands in for ``_codecs.encode``, by which old protocols write bytes."""
+
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: str = "latin1") -> bytes:
+        if encoding != "latin1":
+            raise _Refused(f"_codecs.encode(..., '{encoding}')")
+        return text.encode("latin1")
+
+
+_STAND_INS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): "numpy.ndarray",
+    ("numpy", "dtype"): _MakeElement(),
+    ("numpy.core.multiarray", "_reconstruct"): _MakeArray(),
+    ("numpy.core.multiarray", "scalar"): _MakeScalar(),
+    ("numpy.core.numeric", "_frombuffer"): _MakeArrayFromBuffer(),
+    ("_codecs", "encode"): _MakeBytes(),
+}
