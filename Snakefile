@@ -23,10 +23,12 @@ wildcard_constraints:
     run="[A-Za-z0-9_.-]+",
     study="[a-z][a-z0-9_]*",
     dataset="[A-Za-z0-9_-]+",
+    evaluation="[a-z][a-z0-9_]*",
 
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/features.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/results.smk"
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from dino.config import RunConfig, load_recipe, run_id, suggest
 from dino.errors import UserError
-from dino.registry import dataset_version, find_spec, missing_reason
+from workflow.evaluations import check_evaluation_names, evaluations
+from workflow.placement import DataState, Placed, Placement, data_state
 from workflow.protocols import metrics_file, run_dir
-from workflow.scales import Scale, load_scale, scale_names
+from workflow.scales import NoCounterpart, Scale, architecture_key, load_scale, scale_names
 from workflow.settings import headline_studies
 from workflow.studies import Study, Variant, load_study, study_names
+from workflow.weights import missing_weights, weights_fields, weights_run
+
+WeightsChoice = Literal["pretrained", "released", "released-only"]
 
 
 @dataclass(frozen=True)
@@ -25,41 +30,45 @@ class Cell:
     metric: str
     seed: int
     run_id: str | None
-    """The run behind it; None where the numbers are quoted or the run cannot be made."""
+    """The run behind it; None where nothing runs for it."""
     file: Path | None
     """The metrics file that will hold it, relative to the working directory; None as above."""
     missing: str | None
-    """Why it is not run, e.g. a data set that is not there; None where it runs or is quoted."""
+    """Why it is not run, e.g. a data set that is not there; None where it runs, is quoted or follows from others."""
 
 
 @dataclass
 class PlannedRun:
-    """One pretraining and the evaluations that studies ask of it."""
+    """One pretraining, or external weights, and the evaluations that studies ask of it."""
 
     run_id: str
-    config: RunConfig
     scale: str
     run_dir: Path
-    evaluations: list[str] = field(default_factory=list)
+    config: RunConfig | None
+    """None for external weights."""
+    architecture: str
+    """The paper's backbone that it stands for, which settings of evaluations may depend on: ``vit_small/16``."""
+    weights: str | None = None
+    """Name of external weights."""
+    evaluations: dict[str, Placed] = field(default_factory=dict)
+    """By the name of its metrics file."""
     names: list[dict[str, str]] = field(default_factory=list)
     """``{study, variant, label}`` of each variant that is this run."""
 
     @property
-    def dataset(self) -> str:
-        """Name of the data set that it learns from and is evaluated on."""
-        return self.config.dataset
+    def seed(self) -> int | None:
+        """Its seed; None for external weights."""
+        return None if self.config is None else self.config.seed
 
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether it learns without labels: not random or external weights, nor a supervised comparison."""
+        return self.config is not None and self.config.epochs > 0 and self.config.objective != "supervised"
 
-@dataclass(frozen=True)
-class DataState:
-    """What the plan must know of a data set: its version (part of a run's identity) and why it cannot be used."""
-
-    version: str
-    """Digest of a generated set's settings; empty for real sets."""
-    missing: str | None
-    """Why it cannot be used, with the way out; None where it can."""
-    chance: float | None
-    """Accuracy of guessing, in %."""
+    @cached_property
+    def fields(self) -> dict[str, Any]:
+        """What a scale's resources may depend on."""
+        return self.config.model_dump() if self.config is not None else weights_fields(str(self.weights))
 
 
 @dataclass(frozen=True)
@@ -69,14 +78,23 @@ class Plan:
     scale: Scale
     studies: dict[str, Study]
     seeds: int
-    runs: dict[str, PlannedRun]
-    cells: list[Cell]
-    data: dict[str, DataState]
+    placement: Placement
+    weights: WeightsChoice = "pretrained"
+    runs: dict[str, PlannedRun] = field(default_factory=dict)
+    cells: list[Cell] = field(default_factory=list)
+    data: dict[str, DataState] = field(default_factory=dict)
     """By name, of each data set that a variant asks for."""
 
     def cells_of(self, study: str) -> list[Cell]:
         """The cells of one study, variants in the order of its file, then metrics, then seeds."""
-        return [cell for cell in self.cells if cell.study == study]
+        return self._cells_by_study.get(study, [])
+
+    @cached_property
+    def _cells_by_study(self) -> dict[str, list[Cell]]:
+        grouped: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            grouped.setdefault(cell.study, []).append(cell)
+        return grouped
 
     def files_of(self, study: str) -> list[Path]:
         """The metrics files behind a study, each once."""
@@ -84,9 +102,7 @@ class Plan:
 
     def names(self) -> dict[str, Any]:
         """What people call each run: the content of `runs/names.json`."""
-        return {
-            run.run_id: {"scale": run.scale, "seed": run.config.seed, "names": run.names} for run in self.runs.values()
-        }
+        return {run.run_id: {"scale": run.scale, "seed": run.seed, "names": run.names} for run in self.runs.values()}
 
 
 def make_plan(
@@ -95,36 +111,40 @@ def make_plan(
     studies: Sequence[str] | Literal["headline", "all"] = "headline",
     seeds: int = 1,
     root: Path,
+    evaluations: Sequence[str] | Literal["all"] = "all",
+    weights: WeightsChoice = "pretrained",
     assume_data: bool = False,
 ) -> Plan:
     """Expand studies x variants x seeds at ``scale``; ``root`` is the project's folder.
 
-    With ``assume_data`` missing data sets are taken to be there: what would run, for estimates of cost.
+    Only ``evaluations`` run; the cells of others say so. ``weights`` says whether the authors' released weights stand in
+    for the pretrainings that they are of. With ``assume_data`` missing data sets and weights are taken to be there: what
+    would run, for estimates of cost.
 
     Raises:
         UserError: A mistake in a study or scale, or an unknown name (the nearest is suggested).
     """
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, not {seeds}")
-    loaded_scale = load_scale(root / "workflow" / "scales", scale)
-    chosen = choose_studies(studies, root)
-    plan = Plan(
-        scale=loaded_scale,
-        studies={name: load_study(root / "ablations" / f"{name}.yaml") for name in chosen},
-        seeds=seeds,
-        runs={},
-        cells=[],
-        data={},
+    loaded = load_scale(root / "workflow" / "scales", scale)
+    if weights != "pretrained" and not loaded.comparable:
+        raise UserError(
+            f"weights={weights} needs a scale with the paper's networks and images (`comparable: true`), such as paper: "
+            f"{scale} has others"
+        )
+    data: dict[str, DataState] = {}
+    placement = Placement(
+        loaded, asked=_asked(evaluations), assume_data=assume_data, state=lambda name: _state(name, data)
     )
+    chosen = {name: load_study(root / "ablations" / f"{name}.yaml") for name in choose_studies(studies, root)}
+    plan = Plan(scale=loaded, studies=chosen, seeds=seeds, placement=placement, weights=weights, data=data)
     known_scales = scale_names(root / "workflow" / "scales")
     for study in plan.studies.values():
         for name in study.limits:
             if name not in known_scales:
                 raise UserError(f"{study.path}: 'limits': no scale '{name}'{suggest(name, known_scales)}")
-        recipe = load_recipe(study.base)
         for name, variant in study.variants.items():
-            for seed in range(seeds):
-                _add_variant(plan, study, name, variant, recipe=recipe, seed=seed, assume_data=assume_data)
+            _add_variant(plan, study, name, variant)
     plan.cells.sort(key=_table_order(plan))
     return plan
 
@@ -146,47 +166,119 @@ def choose_studies(studies: Sequence[str] | str, root: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def data_state(name: str) -> DataState:
-    """Version and availability of a registered data set."""
-    spec = find_spec(name)
-    return DataState(version=dataset_version(spec), missing=missing_reason(spec), chance=spec.chance)
+def _asked(names: Sequence[str] | str) -> frozenset[str]:
+    if names == "all":
+        return frozenset(evaluations())
+    wanted = [names] if isinstance(names, str) else list(names)
+    check_evaluation_names(wanted)
+    return frozenset(wanted)
 
 
-def _add_variant(
-    plan: Plan, study: Study, name: str, variant: Variant, *, recipe: dict[str, Any], seed: int, assume_data: bool
-) -> None:
-    if variant.quoted:
-        plan.cells.extend(Cell(study.name, name, metric, seed, None, None, None) for metric in study.metrics_of(name))
-        return
+def _state(name: str, known: dict[str, DataState]) -> DataState:
+    if name not in known:
+        known[name] = data_state(name)
+    return known[name]
+
+
+# --- from a row to its run and cells ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a row's numbers come from; ``missing`` says why they cannot."""
+
+    run: PlannedRun | None
+    missing: str | None = None
+
+
+def _add_variant(plan: Plan, study: Study, name: str, variant: Variant) -> None:
+    for seed in range(plan.seeds):
+        if variant.quoted or variant.difference:
+            metrics = study.metrics_of(name)
+            plan.cells.extend(Cell(study.name, name, metric, seed, None, None, None) for metric in metrics)
+            continue
+        source = _source(plan, study, name, variant, seed)
+        if source.run is not None and source.run.weights and seed > 0:
+            return  # the same weights whatever the seed
+        _add_cells(plan, study, name, variant, seed, source)
+
+
+def _source(plan: Plan, study: Study, name: str, variant: Variant, seed: int) -> _Source:
     scale = plan.scale
+    external = variant.weights if scale.comparable else None
+    if plan.weights != "pretrained":
+        external = external or variant.released
+    if external is not None:
+        fields = weights_fields(external)
+        run = weights_run(external)
+        planned = PlannedRun(
+            run, scale.name, run_dir(scale.name, run), None, architecture_key(fields), weights=external
+        )
+        return _Source(planned, None if plan.placement.assume_data else missing_weights(external))
+    if variant.weights is not None and not variant.set and variant.base is None:
+        return _Source(
+            None, f"it is a row of external weights, which fit the paper's images, not those of {scale.name}"
+        )
+    recipe = load_recipe(variant.base or study.base)
     where = f"{study.path.name}: variant '{name}'"
-    if variant.base is not None:
-        recipe = load_recipe(variant.base)
-    config = scale.resolve(recipe, variant.set, seed=seed, where=where)
-    if config.dataset not in plan.data:
-        plan.data[config.dataset] = data_state(config.dataset)
-    state = plan.data[config.dataset]
+    try:
+        paper, config = scale.resolve_both(recipe, variant.set, seed=seed, where=where)
+    except NoCounterpart as error:
+        return _Source(None, str(error).removeprefix(f"{where}: "))
+    if plan.weights == "released-only" and config.epochs > 0:
+        return _Source(None, "weights=released-only trains nothing, and this row has no released weights")
+    state = _state(config.dataset, plan.data)
     config = config.model_copy(update={"dataset_version": state.version})
     run = run_id(config)
-    missing = f"not run: {state.missing}" if state.missing and not assume_data else None
-    if missing is None:
-        planned = plan.runs.setdefault(run, PlannedRun(run, config, scale.name, run_dir(scale.name, run)))
-        asked = [metric.split(".")[0] for metric in study.metrics_of(name)]
-        planned.evaluations.extend(each for each in dict.fromkeys(asked) if each not in planned.evaluations)
-        if (entry := {"study": study.name, "variant": name, "label": variant.label}) not in planned.names:
-            planned.names.append(entry)
+    planned = PlannedRun(run, scale.name, run_dir(scale.name, run), config, architecture_key(paper.model_dump()))
+    return _Source(planned, None if plan.placement.assume_data else state.missing)
+
+
+def _add_cells(plan: Plan, study: Study, name: str, variant: Variant, seed: int, source: _Source) -> None:
+    run = source.run
+    if run is not None and source.missing is None:
+        run = plan.runs.get(run.run_id, run)
+    wanted = False
     for metric in study.metrics_of(name):
-        file = None if missing else metrics_file(scale.name, run, metric.split(".")[0])
-        plan.cells.append(Cell(study.name, name, metric, seed, None if missing else run, file, missing))
+        if metric.startswith("mean."):
+            plan.cells.append(Cell(study.name, name, metric, seed, None, None, None))
+            continue
+        if run is None or source.missing is not None:
+            plan.cells.append(Cell(study.name, name, metric, seed, None, None, f"not run: {source.missing}"))
+            continue
+        placed = plan.placement.of(metric.split(".")[0], run.architecture)
+        missing = _unmeasurable(run, placed) or plan.placement.missing(placed)
+        not_asked = placed.evaluation.name not in plan.placement.asked
+        wanted = wanted or missing is None
+        if missing is None and not_asked:
+            missing = f"not asked for (evaluations={','.join(sorted(plan.placement.asked))})"
+        if missing is not None:
+            plan.cells.append(Cell(study.name, name, metric, seed, None, None, f"not run: {missing}"))
+            continue
+        run.evaluations.setdefault(placed.name, placed)
+        file = metrics_file(plan.scale.name, run.run_id, placed.name)
+        plan.cells.append(Cell(study.name, name, metric, seed, run.run_id, file, None))
+    if run is not None and wanted:
+        plan.runs.setdefault(run.run_id, run)
+        if (entry := {"study": study.name, "variant": name, "label": variant.label}) not in run.names:
+            run.names.append(entry)
+
+
+def _unmeasurable(run: PlannedRun, placed: Placed) -> str | None:
+    """Why a run has no such number by its nature."""
+    if placed.protocol != "pretrain":
+        return None
+    if run.config is None:
+        return "these weights were trained elsewhere"
+    return "random weights are not trained" if run.config.epochs == 0 else None
 
 
 def _table_order(plan: Plan) -> Callable[[Cell], tuple[int, int, int, int]]:
-    places = {
-        name: (index, list(study.variants), study.metrics) for index, (name, study) in enumerate(plan.studies.items())
-    }
+    studies = {name: index for index, name in enumerate(plan.studies)}
+    rows = {name: {row: index for index, row in enumerate(study.variants)} for name, study in plan.studies.items()}
+    columns = {name: {key: index for index, key in enumerate(study.metrics)} for name, study in plan.studies.items()}
 
     def key(cell: Cell) -> tuple[int, int, int, int]:
-        study, variants, metrics = places[cell.study]
-        return study, variants.index(cell.variant), metrics.index(cell.metric), cell.seed
+        return studies[cell.study], rows[cell.study][cell.variant], columns[cell.study][cell.metric], cell.seed
 
     return key

@@ -15,12 +15,15 @@ from typing import Any
 from dino.config import CODE_VERSION, overrides
 from dino.errors import UserError
 from dino.registry import dataset_version, find_spec, generated_path
+from workflow.evaluations import evaluations
+from workflow.placement import Placed
 from workflow.plan import Plan, PlannedRun, make_plan
 from workflow.scales import load_scale
 from workflow.settings import Settings
+from workflow.weights import weights_path
 
 Wildcards = Any
-"""Snakemake's object of a job's wildcards: ``scale``, ``run``, ``study``, ``dataset``."""
+"""Snakemake's object of a job's wildcards: ``scale``, ``run``, ``study``, ``dataset``, ``evaluation``."""
 
 
 class Planner:
@@ -50,7 +53,15 @@ class Planner:
         chosen = self.settings.studies if studies is None else studies
         key = (scale, json.dumps(chosen))
         if key not in self._plans:
-            self._plans[key] = make_plan(scale=scale, studies=chosen, seeds=self.settings.seeds, root=self.root)
+            settings = self.settings
+            self._plans[key] = make_plan(
+                scale=scale,
+                studies=chosen,
+                seeds=settings.seeds,
+                root=self.root,
+                evaluations=settings.evaluations,
+                weights=settings.weights,
+            )
         return self._plans[key]
 
     def study_plan(self, wildcards: Wildcards) -> Plan:
@@ -76,9 +87,16 @@ class Planner:
             "`python -m workflow runs` lists those that do"
         )
 
+    def placed(self, wildcards: Wildcards) -> Placed:
+        """The evaluation that a job's wildcards name, as it runs at their scale."""
+        planned = self.planned_run(wildcards)
+        if wildcards.evaluation in planned.evaluations:
+            return planned.evaluations[wildcards.evaluation]
+        return self.plan(wildcards.scale).placement.of(wildcards.evaluation, planned.architecture)
+
     # --- inputs -------------------------------------------------------------------------------------------------------
 
-    def data_for(self, output: str) -> Callable[[Wildcards], list[str]]:
+    def pretraining_data(self, output: str) -> Callable[[Wildcards], list[str]]:
         """The manifest of a run's generated data set; nothing for a real set, which no job makes.
 
         Nothing either once ``output`` (a pattern in a job's wildcards) has been made: the run's id holds the version of
@@ -87,25 +105,45 @@ class Planner:
         """
 
         def manifest(wildcards: Wildcards) -> list[str]:
-            spec = find_spec(self.planned_run(wildcards).dataset)
-            if spec.kind != "generated" or Path(output.format(**wildcards)).is_file():
-                return []
-            return [str(generated_path(spec.name) / "manifest.json")]
+            config = self.planned_run(wildcards).config
+            return _manifest(config.dataset if config else None, output, wildcards)
 
         return manifest
 
-    def features(self, wildcards: Wildcards) -> dict[str, str]:
-        """The feature files of a run's own data set, by split."""
+    def evaluation_data(self, output: str) -> Callable[[Wildcards], list[str]]:
+        """The manifest of an evaluation's generated data set, as `pretraining_data` gives that of a run's."""
+
+        def manifest(wildcards: Wildcards) -> list[str]:
+            name = wildcards.dataset if hasattr(wildcards, "dataset") else self.placed(wildcards).dataset
+            return _manifest(name, output, wildcards)
+
+        return manifest
+
+    def checkpoint(self, wildcards: Wildcards) -> str:
+        """What an evaluation evaluates: a run's final checkpoint, or the file of external weights."""
         planned = self.planned_run(wildcards)
-        return {split: str(planned.run_dir / f"features-{planned.dataset}-{split}.npz") for split in ("train", "test")}
+        if planned.weights is not None:
+            return str(weights_path(planned.weights))
+        return str(planned.run_dir / "checkpoint.pth")
+
+    def features(self, wildcards: Wildcards) -> dict[str, str]:
+        """The feature files of an evaluation's data set, by split."""
+        folder, name = self.planned_run(wildcards).run_dir, self.placed(wildcards).dataset
+        return {split: str(folder / f"features-{name}-{split}.npz") for split in ("train", "test")}
 
     def study_files(self, wildcards: Wildcards) -> list[str]:
         """The metrics files behind a study."""
         return [str(file) for file in self.study_plan(wildcards).files_of(wildcards.study)]
 
     def metrics(self, wildcards: Wildcards) -> list[str]:
-        """Every metrics file of the configured plan: targets of their own, so that a deleted one is made again."""
-        return [str(file) for study in self.configured.studies for file in self.configured.files_of(study)]
+        """Every metrics file of the configured plan: targets of their own, so that a deleted one is made again.
+
+        That of the pretraining is among them whether or not a study shows it: runs whose evaluations were not asked for
+        are made, too.
+        """
+        files = [str(file) for study in self.configured.studies for file in self.configured.files_of(study)]
+        runs = [run for run in self.configured.runs.values() if run.config is not None]
+        return list(dict.fromkeys([*files, *(str(run.run_dir / "metrics" / "pretrain.json") for run in runs)]))
 
     def artefacts(self, pattern: str) -> Callable[[Wildcards], list[str]]:
         """One file for each configured study, e.g. ``results/{scale}/tables/{study}.md``."""
@@ -124,19 +162,46 @@ class Planner:
 
     def run_config(self, wildcards: Wildcards) -> str:
         """A run's settings as JSON: the fields that differ from the defaults."""
-        return json.dumps(overrides(self.planned_run(wildcards).config), sort_keys=True)
+        config = self.planned_run(wildcards).config
+        if config is None:
+            raise UserError(
+                f"{wildcards.run} are external weights: they have no configuration and are not trained here"
+            )
+        return json.dumps(overrides(config), sort_keys=True)
 
     def code_version(self, stage: str) -> int:
         """Raised by hand in `dino.config` when code changes that stage's results."""
         return CODE_VERSION[stage]
 
-    def setting(self, protocol: str, name: str) -> Callable[[Wildcards], Any]:
-        """A protocol's setting at the job's scale."""
+    def feature_options(self, wildcards: Wildcards) -> str:
+        """The scale's preparation of images for a frozen backbone, as a command line."""
+        return self.plan(wildcards.scale).scale.protocols.features.options()
 
-        def value(wildcards: Wildcards) -> Any:
-            return getattr(getattr(self.plan(wildcards.scale).scale.protocols, protocol), name)
+    def options(self, wildcards: Wildcards) -> str:
+        """An evaluation's settings at the job's scale, as a command line."""
+        placed = self.placed(wildcards)
+        subset = [] if placed.subset is None else [f"--subset {placed.subset:g} --subset-seed 0"]
+        return " ".join([placed.options, *subset])
 
-        return value
+    def model(self, wildcards: Wildcards) -> str:
+        """What a checkpoint does not say itself, as a command line: the backbone of external weights."""
+        planned = self.planned_run(wildcards)
+        if planned.weights is None:
+            return ""
+        patch = f" --patch-size {planned.fields['patch_size']}" if planned.fields.get("patch_size") else ""
+        return f"--arch {planned.fields['arch']}{patch}"
+
+    def dataset(self, wildcards: Wildcards) -> str:
+        """The registered data set of an evaluation."""
+        return str(self.placed(wildcards).dataset)
+
+    def evaluation_data_version(self, wildcards: Wildcards) -> str:
+        """Changes with the settings of an evaluation's generated set."""
+        return dataset_version(find_spec(self.dataset(wildcards)))
+
+    def evaluations_of(self, protocol: str) -> str:
+        """A pattern of the names of a protocol's evaluations: what its rule's wildcard may be."""
+        return "|".join(name for name, each in evaluations().items() if each.protocol == protocol)
 
     def study_state(self, wildcards: Wildcards) -> str:
         """Changes when what a study's artefacts show changes, apart from the measured numbers."""
@@ -156,12 +221,19 @@ class Planner:
     # --- resources ----------------------------------------------------------------------------------------------------
 
     def resource(self, rule: str, name: str) -> Callable[[Wildcards], int]:
-        """A rule's threads, memory (MB), time limit (minutes), GPUs, nodes or tasks at the job's scale."""
+        """A rule's threads, memory (MB), time limit (minutes), GPUs, nodes or tasks at the job's scale, for its run."""
 
         def value(wildcards: Wildcards) -> int:
             scale = getattr(wildcards, "scale", self.settings.scale)
             loaded = next((plan.scale for plan in self.plans if plan.scale.name == scale), None)
             loaded = loaded or load_scale(self.root / "workflow" / "scales", scale)
-            return int(getattr(loaded.resources_of(rule), name))
+            fields = self.planned_run(wildcards).fields if loaded.resource_cases and hasattr(wildcards, "run") else None
+            return int(getattr(loaded.resources_of(rule, fields), name))
 
         return value
+
+
+def _manifest(name: str | None, output: str, wildcards: Wildcards) -> list[str]:
+    if name is None or find_spec(name).kind != "generated" or Path(output.format(**wildcards)).is_file():
+        return []
+    return [str(generated_path(name) / "manifest.json")]

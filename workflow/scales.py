@@ -138,8 +138,15 @@ class Scale(Rules):
         """The run of ``recipe`` with a variant's ``override`` at this scale; ``dataset_version`` is left empty.
 
         Raises:
-            UserError: A wrong value, or one that this scale has no counterpart for; ``where`` says whose.
+            NoCounterpart: Its data set or backbone has none here.
+            UserError: A wrong value, or another that this scale has no counterpart for; ``where`` says whose.
         """
+        return self.resolve_both(recipe, override, seed=seed, where=where)[1]
+
+    def resolve_both(
+        self, recipe: dict[str, Any], override: dict[str, Any], *, seed: int, where: str
+    ) -> tuple[RunConfig, RunConfig]:
+        """The run in the paper's units, and the one here (`resolve`)."""
         paper = build_config({**recipe, **override, "seed": seed}, where=where)
         values = paper.model_dump()
         values["dataset"] = self.dataset(paper.dataset, where)
@@ -164,7 +171,7 @@ class Scale(Rules):
         values.update({name: value for name, value in rules.set.items() if name not in override})
         if values["epochs"] == 0:
             values = {name: values[name] for name in INITIAL_FIELDS}
-        return build_config(values, where=f"{where} at scale {self.name}")
+        return paper, build_config(values, where=f"{where} at scale {self.name}")
 
     def _rules(self, paper: RunConfig) -> Rules:
         """The rules for one run: the scale's own, under those of the cases that fit it."""
@@ -197,7 +204,7 @@ class Scale(Rules):
     def _backbone(self, paper: RunConfig, where: str) -> dict[str, Any]:
         if not self.architectures:
             return {}
-        key = architecture_key(paper)
+        key = architecture_key(paper.model_dump())
         if key not in self.architectures:
             raise NoCounterpart(self._no_counterpart("architecture", key, "architectures", where))
         return self.architectures[key]
@@ -237,9 +244,9 @@ class Scale(Rules):
         return found
 
 
-def architecture_key(config: RunConfig) -> str:
+def architecture_key(fields: Mapping[str, Any]) -> str:
     """How scales and evaluations name a backbone of the paper's: ``vit_small/16``, ``resnet50``."""
-    return config.arch if config.arch in CONVNETS else f"{config.arch}/{config.patch_size}"
+    return str(fields["arch"]) if fields["arch"] in CONVNETS else f"{fields['arch']}/{fields['patch_size']}"
 
 
 def scale_names(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dino.config import explain_validation
 from dino.errors import UserError
 from workflow.documents import build_model, read_document
+from workflow.evaluations import check_evaluation_names
 
 
 class Settings(BaseModel):
@@ -26,14 +27,26 @@ class Settings(BaseModel):
     """The studies that run where nothing is said."""
     seeds: Annotated[int, Field(ge=1)] = 1
     """Runs of each variant, with seeds 0, 1, ..."""
+    evaluations: Literal["all"] | list[str] = "all"
+    """Entries of `workflow/evaluations.yaml`, separated by commas: only these run; or ``all``."""
+    weights: Literal["pretrained", "released", "released-only"] = "pretrained"
+    """``released``: the authors' weights in place of the pretrainings that they are of, at a scale that fits them;
+    ``released-only``: nothing else is trained either."""
     tracking: Literal["on", "off"] = "on"
     """Whether runs are mirrored to MLflow while they go."""
 
-    @field_validator("studies", mode="before")
+    @field_validator("studies", "evaluations", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str) and value not in ("headline", "all"):
             return [name.strip() for name in value.split(",") if name.strip()]
+        return value
+
+    @field_validator("evaluations")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        if value != "all":
+            check_evaluation_names(value)
         return value
 
     @field_validator("tracking", mode="before")

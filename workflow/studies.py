@@ -90,7 +90,7 @@ class Study(_Model):
     metrics: Annotated[list[str], Field(min_length=1)]
     """``evaluation.metric`` each (`workflow/evaluations.yaml`), or ``mean.<name>``; the first is the headline."""
     means: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
-    """``mean.<name>`` is the mean of these metrics."""
+    """``mean.<name>`` is the mean of these of the study's metrics."""
     variants: Annotated[dict[str, Variant], Field(min_length=1)]
     """In the order of the table."""
     claims: list[Claim] = []
@@ -106,13 +106,7 @@ class Study(_Model):
     @property
     def evaluations(self) -> list[str]:
         """The evaluations behind the metrics, each once, in order."""
-        return list(dict.fromkeys(metric.split(".")[0] for metric in self.measured_metrics))
-
-    @property
-    def measured_metrics(self) -> list[str]:
-        """The metrics that a metrics file holds: all but the means, with those that a mean is of."""
-        plain = [metric for metric in self.metrics if not metric.startswith("mean.")]
-        return list(dict.fromkeys([*plain, *(metric for metrics in self.means.values() for metric in metrics)]))
+        return list(dict.fromkeys(metric.split(".")[0] for metric in self.metrics if not metric.startswith("mean.")))
 
     def metrics_of(self, name: str) -> list[str]:
         """The metrics that the variant ``name`` has cells for, in the study's order."""
@@ -181,7 +175,8 @@ def _check_metrics(study: Study, document: Document) -> None:
         for index, metric in enumerate(metrics):
             if metric.startswith("mean."):
                 document.fail(("means", name, index), "a mean is of measured metrics, not of means")
-            _check_metric(metric, ("means", name, index, metric), study, document)
+            if metric not in study.metrics:
+                document.fail_unknown(("means", name, index, metric), study.metrics, what="metric")
     for key in study.tolerance:
         if key not in study.metrics:
             document.fail_unknown(("tolerance", key), study.metrics, what="metric")

@@ -85,6 +85,7 @@ def run(options: argparse.Namespace) -> None:
             torch.set_num_threads(options.threads)
         device = choose_device(options.device, world)
         if is_finished(options.run_dir, config, world):
+            _report(options.run_dir, config, world, device)
             return
         loader = build_loader(options, config, world, device)  # before anything is written: its mistakes leave nothing
         owner = sole_owner(options.run_dir, stop=stop) if world.is_main else contextlib.nullcontext()
@@ -152,8 +153,17 @@ def _train(
             mirror = start_watcher([options.run_dir], names=options.names)  # ends by itself when this process does
     with sampler:
         training.run(stop)
+    _report(options.run_dir, config, world, device, digest=loader.digest if loader else None)
     if mirror is not None and mirror.poll():
         logger.warning("the MLflow mirror has stopped (status %d); `dino sync` delivers the rest", mirror.returncode)
+
+
+def _report(run_dir: Path, config: RunConfig, world: World, device: torch.device, *, digest: str | None = None) -> None:
+    """Write the finished run's metrics file, unless it is there."""
+    from dino.training.report import REPORT, write_report
+
+    if world.is_main and not (run_dir / REPORT).is_file():
+        logger.info("wrote %s", write_report(run_dir, config, device=str(device), digest=digest))
 
 
 def resolve_config(options: argparse.Namespace) -> RunConfig:

@@ -17,9 +17,10 @@ rule resolve_config:
 rule pretrain:
     input:
         config="results/{scale}/runs/{run}/config.yaml",
-        data=planner.data_for("results/{scale}/runs/{run}/checkpoint.pth"),
+        data=planner.pretraining_data("results/{scale}/runs/{run}/checkpoint.pth"),
     output:
         checkpoint="results/{scale}/runs/{run}/checkpoint.pth",
+        metrics="results/{scale}/runs/{run}/metrics/pretrain.json",
     log:
         "results/{scale}/runs/{run}/logs/pretrain.log",
     conda:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from dino.cli import main
 from dino.commands import pretrain
-from dino.config import load_config
+from dino.config import load_config, run_id
+from dino.evaluation.metrics import validate_metrics
 from dino.tracking.journal import read
 from dino.training import process
 from dino.training.distributed import World
@@ -75,6 +76,38 @@ def test_a_recipe_is_trained_to_the_end_and_a_second_call_does_nothing(images: P
     before = {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()}
     assert main(["pretrain", str(run_dir / "config.yaml"), "--run-dir", str(run_dir), "--data", str(images)]) == 0
     assert {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()} == before
+
+
+def test_a_finished_run_writes_what_tables_show_of_it(images: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    assert main(arguments(images, run_dir, "--log-every", "2")) == 0
+    report = run_dir / "metrics" / "pretrain.json"
+    document = validate_metrics(json.loads(report.read_text()))
+    last = read(run_dir)[-1].metrics
+    assert (document.protocol, document.run_id) == ("pretrain", run_id(load_config(run_dir / "config.yaml")))
+    for name in ("loss", "teacher_entropy", "kl"):
+        assert document.metrics[name].value == pytest.approx(last[name])
+    status = json.loads((run_dir / "status.json").read_text())
+    assert document.metrics["hours"].value == pytest.approx(status["seconds"] / 3600)
+    assert 0.01 < document.metrics["peak_memory"].value < 64
+    assert document.metrics["im_per_s"].value > 0
+    assert document.data.digest
+
+    report.unlink()  # made again, whether or not the checkpoint was lost with it
+    assert main(arguments(images, run_dir)) == 0
+    assert report.is_file()
+    report.unlink()
+    (run_dir / "checkpoint.pth").unlink()
+    assert main(arguments(images, run_dir)) == 0
+    again = validate_metrics(json.loads(report.read_text()))
+    assert again.metrics["loss"].value == document.metrics["loss"].value
+
+
+def test_random_weights_have_a_report_without_a_journal(images: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    assert main(arguments(images, run_dir, epochs=0)) == 0
+    document = validate_metrics(json.loads((run_dir / "metrics" / "pretrain.json").read_text()))
+    assert document.metrics.keys() == {"hours"}
 
 
 def test_the_place_of_the_data_is_no_part_of_a_runs_identity(images: Path, tmp_path: Path) -> None:
