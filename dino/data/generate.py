@@ -10,6 +10,10 @@ import shutil
 import time
 from pathlib import Path
 
+from dino.data.copies import write_copydays
+from dino.data.landmarks import write_landmarks
+from dino.data.scenes import write_voc
+from dino.data.videos import write_davis
 from dino.data.world import write_world
 from dino.errors import UserError
 from dino.log import logger
@@ -49,7 +53,7 @@ def generate(spec: DatasetSpec, target: Path, *, force: bool = False) -> bool:
     try:
         building.mkdir(parents=True)
         (building / MARKER).touch()
-        write_world(spec, building)
+        _write(spec, building)
         if target.is_dir():
             target.rename(replaced)
         building.rename(target)
@@ -66,6 +70,21 @@ def generate(spec: DatasetSpec, target: Path, *, force: bool = False) -> bool:
         shutil.rmtree(replaced, ignore_errors=True)
     logger.info("wrote %s: %s in %.1f s", target, spec.title, time.monotonic() - began)
     return True
+
+
+def _write(spec: DatasetSpec, folder: Path) -> None:
+    """Call the set's generator."""
+    match spec.generator:
+        case "world":
+            write_world(spec, folder)
+        case "voc":
+            write_voc(spec, folder)
+        case "davis":
+            write_davis(spec, folder)
+        case "landmarks":
+            write_landmarks(spec, folder)
+        case "copydays":
+            write_copydays(spec, folder)
 
 
 def _digest_of(folder: Path) -> str | None:

@@ -93,8 +93,8 @@ class LandmarkSettings(GeneratorSettings):
 class CopydaysSettings(GeneratorSettings):
     """Settings of the generated copies in Copydays' format (`dino.data.copies`)."""
 
-    originals: Annotated[int, Field(ge=2, le=9999)]
-    strong: Positive = 2
+    originals: Annotated[int, Field(ge=2, le=8000)]
+    strong: Annotated[int, Field(ge=1, le=99)] = 2
     """Strongly attacked copies of each original."""
     distractors: Count = 100
     whitening: Count = 200

@@ -11,24 +11,41 @@ learnt; with hues it is 0.5. Hue alone cannot tell the four classes of a hue apa
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dino.data.settings import WorldSettings
-from dino.data.textures import TEXTURES, Array, random_sign
+from dino.data.textures import TEXTURES, Array, Texture, random_sign
+from dino.data.transfer_textures import TRANSFER_TEXTURES
+from dino.data.writing import write_manifest, write_png
 from dino.errors import UserError
-from dino.registry import DatasetSpec, dataset_version
+from dino.registry import DatasetSpec
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of textures, and the hue of the first in circles."""
+
+    textures: dict[str, Texture]
+    first_hue: float = 0.0
+
+
+WORLD = Family(TEXTURES)
+FAMILIES = {"world": WORLD, "transfer": Family(TRANSFER_TEXTURES, first_hue=0.1)}
+"""What a set's setting ``textures`` names. Those of ``transfer`` also have hues between those of ``world``."""
 
 
 def class_names(settings: WorldSettings) -> list[str]:
-    """The first ``settings.classes`` textures."""
-    if settings.classes > len(TEXTURES):
-        raise UserError(f"the generated world has {len(TEXTURES)} classes at most, not {settings.classes}")
-    return list(TEXTURES)[: settings.classes]
+    """The first ``settings.classes`` textures of the family."""
+    known = FAMILIES[settings.textures].textures
+    if settings.classes > len(known):
+        raise UserError(
+            f"the generated {settings.textures} textures make {len(known)} classes at most, not {settings.classes}"
+        )
+    return list(known)[: settings.classes]
 
 
 HUES = 5
@@ -41,7 +58,9 @@ def _paint(hue: Array, saturation: Array) -> Array:
     return 1 - saturation[:, None] * np.clip(np.minimum(sixth, 4 - sixth), 0, 1)
 
 
-def draw_images(name: str, count: int, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def draw_images(
+    name: str, count: int, size: int, rng: np.random.Generator, *, family: Family = WORLD
+) -> NDArray[np.uint8]:
     """``count`` images of the texture ``name``: (count, size, size, 3), RGB."""
 
     def per_image(low: float, high: float, *shape: int) -> Array:
@@ -57,10 +76,10 @@ def draw_images(name: str, count: int, size: int, rng: np.random.Generator) -> N
     v = periods * (np.sin(angle) * x + np.cos(angle) * y)
     contrast = per_image(0.2, 0.4, 1, 1) * random_sign(rng, count)
     light = per_image(0.4, 0.6, 1, 1) + per_image(-0.1, 0.1, 1, 1) * x + per_image(-0.1, 0.1, 1, 1) * y
-    typical = list(TEXTURES).index(name) % HUES / HUES
+    typical = family.first_hue + list(family.textures).index(name) % HUES / HUES
     hue = typical + rng.normal(0, 0.06, count).astype(np.float32)
     color = _paint(hue, per_image(0.5, 0.9))
-    images = (light + contrast * TEXTURES[name](u, v, rng))[..., None] * color[:, None, None, :]
+    images = (light + contrast * family.textures[name](u, v, rng))[..., None] * color[:, None, None, :]
     images += per_image(0.01, 0.05, 1, 1, 1) * rng.standard_normal(images.shape, dtype=np.float32)
     return (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8)
 
@@ -68,27 +87,16 @@ def draw_images(name: str, count: int, size: int, rng: np.random.Generator) -> N
 def write_world(spec: DatasetSpec, folder: Path) -> None:
     """Write the set into the empty ``folder``: ``train/<class>/00000.png``, ``test/...``, at last ``manifest.json``."""
     settings = spec.settings
-    if not isinstance(settings, WorldSettings):
-        raise UserError(f"data set '{spec.name}' is a real one; only generated sets can be generated")
+    assert isinstance(settings, WorldSettings)
     counts = {"train": settings.train_per_class, "test": settings.test_per_class}
-    names = class_names(settings)
+    names, family = class_names(settings), FAMILIES[settings.textures]
     for split_index, (split, count) in enumerate(counts.items()):
         for class_index, name in enumerate(names):
             # A stream for each class and split: adding classes or images leaves the others' first images as they were.
             rng = np.random.default_rng([settings.seed, split_index, class_index])
             target = folder / spec.splits[split] / name
             target.mkdir(parents=True)
-            for number, image in enumerate(draw_images(name, count, settings.image_size, rng)):
-                # Level 1 of zlib: noise hardly compresses, and writing is most of the work.
-                done, data = cv2.imencode(".png", image[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
-                assert done, "OpenCV could not encode a PNG"
-                (target / f"{number:05d}.png").write_bytes(data.tobytes())
-    manifest = {
-        "name": spec.name,
-        "digest": dataset_version(spec),
-        "classes": names,
-        "train": counts["train"] * len(names),
-        "test": counts["test"] * len(names),
-        "settings": settings.model_dump(mode="json"),
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            for number, image in enumerate(draw_images(name, count, settings.image_size, rng, family=family)):
+                write_png(target / f"{number:05d}.png", image)
+    totals = {split: count * len(names) for split, count in counts.items()}
+    write_manifest(spec, folder, classes=names, **totals)
