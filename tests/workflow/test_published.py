@@ -1,4 +1,4 @@
-"""The studies hold every number that the paper prints (`tests/golden/published.csv`), once, and their claims are its own."""
+"""The studies hold every number that the paper prints (`tests/golden/published.csv`) once; their claims are its own."""
 
 from __future__ import annotations
 
@@ -115,6 +115,7 @@ def metric_of(line: Line) -> str:
 def variant_of(line: Line, study: Study) -> str:
     """The study's variant of one published number: by its row, or by its column too where a row prints several."""
     method = line["method"].lower().replace("-", "").split()[0]
+    arch = line["arch"].lower().replace("-", "").replace("/", "")
     setting = line["setting"]
     match line["table"]:
         case "T8":
@@ -123,10 +124,8 @@ def variant_of(line: Line, study: Study) -> str:
             return f"ep{epochs.group(1) if epochs else 100}_l{crops.group(1) if crops else 0}"
         case "T10":
             return {"ResNet-50": "resnet50", "ViT-S/16": "vits16"}.get(line["arch"], "gain")
-        case "T13":
-            return f"{method}_{_compact(line['arch'])}"
-        case "Fig4":
-            return f"{method}_{_compact(line['arch'])}"
+        case "T13" | "Fig4":
+            return f"{method}_{arch}"
         case "AppC-layers":
             layers = re.search(r"layers=(\d)", setting).group(1)
             return f"{'plain' if 'without' in setting else 'bottleneck'}_{layers}"
@@ -139,10 +138,6 @@ def variant_of(line: Line, study: Study) -> str:
         if row in (variant.row if isinstance(variant.row, list) else [variant.row])
     ]
     return named[0] if len(named) == 1 else f"{len(named)} rows numbered {row}"
-
-
-def _compact(arch: str) -> str:
-    return arch.lower().replace("-", "").replace("/", "")
 
 
 def differences(lines: list[Line], studies: dict[str, Study]) -> list[str]:
