@@ -1,0 +1,1 @@
+"""Copy detection on Copydays (protocols C.6)."""

@@ -1,0 +1,205 @@
+"""Copy detection as a protocol (C.6): a backbone and a data set in, a metrics file out."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dino.config import CODE_VERSION
+from dino.data.folder import listing_digest
+from dino.errors import UserError
+from dino.evaluation.checkpoints import Identity
+from dino.evaluation.copydetect.dataset import CopydaysSet, Part
+from dino.evaluation.copydetect.descriptors import GEM_EXPONENT, Square, descriptor, learn_whitening
+from dino.evaluation.kept_features import FeatureKeeper
+from dino.evaluation.metrics import (
+    DataIdentity,
+    Measure,
+    MetricsFile,
+    created_now,
+    package_versions,
+    peak_device_memory_mib,
+    peak_memory_mib,
+)
+from dino.evaluation.neighbours import iterate_neighbours, normalise_
+from dino.evaluation.retrieval.scoring import average_precision, chance_ap
+from dino.evaluation.runtime import device_name
+from dino.evaluation.whole_images import ImageList, ListFeatures, Running, count_skipped
+
+if TYPE_CHECKING:
+    from dino.models.backbone import Backbone
+
+DEPTH = 20
+"""Ranks that count; a positive further down counts as not found."""
+
+PUBLISHED_SIZES = {8: 320}
+"""Side of the square by patch size (Table 4: ViT-B/8); 224 otherwise."""
+
+
+def evaluate_copydetect(
+    backbone: Backbone,
+    identity: Identity,
+    dataset: CopydaysSet,
+    *,
+    running: Running,
+    image_size: int | None = None,
+    features_dir: Path | None = None,
+    started: float | None = None,
+) -> MetricsFile:
+    """Search the originals, among distractors, by their copies.
+
+    Args:
+        backbone: In eval mode, on the device.
+        identity: Of the backbone.
+        dataset: Copies, originals, distractors, whitening images.
+        running: Device, precision, batch size, processes.
+        image_size: Side of the square in pixels; None is the published one for the patch size.
+        features_dir: Keep the features there, and use them where they fit.
+        started: ``time.perf_counter()`` at the start of the job; default now.
+
+    Raises:
+        UserError: The image size is too small, or no image of a part can be read.
+    """
+    started = time.perf_counter() if started is None else started
+    patch_size = identity.model["patch_size"] or 1
+    side = PUBLISHED_SIZES.get(patch_size, 224) if image_size is None else image_size
+    if side < patch_size:
+        raise UserError(f"--image-size {side} is smaller than a patch of {patch_size} pixels")
+    keeper = FeatureKeeper(
+        folder=features_dir,
+        identity=identity,
+        data_name=dataset.name,
+        data_version=dataset.version,
+        code_version=CODE_VERSION["copydetect"],
+    )
+    network = descriptor(backbone)
+    notes: list[str] = []
+
+    def features_of(what: str, part: Part) -> ListFeatures:
+        prepared = f"{side} x {side} bicubic, feature and GeM({GEM_EXPONENT})"
+        images = ImageList(what=what, root=part.root, paths=part.paths, prepare=Square(side), prepared=prepared)
+        features = keeper.features(network, images, running)
+        notes.extend(count_skipped(features, images))
+        return features
+
+    copies = features_of("strong copies", dataset.strong)
+    originals = features_of("originals", dataset.originals)
+    bank = [torch.from_numpy(originals.features)]
+    if dataset.distractors is not None:
+        bank.append(torch.from_numpy(features_of("distractors", dataset.distractors).features))
+    queries, database = (each.to(running.device) for each in (torch.from_numpy(copies.features), torch.cat(bank)))
+    positives = _positives(dataset, copies, originals)
+    if not any(positives):
+        raise UserError(f"{dataset.strong.root}: no copy that can be read has an original that can be read")
+    if not all(positives):
+        notes.append(f"{sum(not each for each in positives)} copies left out: their originals cannot be read")
+    measures = {"map": mean_ap(queries, database, positives)}
+    if dataset.whitening is not None:
+        measures["map_raw"] = measures["map"]
+        others = torch.from_numpy(features_of("whitening images", dataset.whitening).features).to(running.device)
+        whitening = learn_whitening(others)
+        measures["map"] = mean_ap(whitening(queries), whitening(database), positives)
+        if whitening.raised:
+            notes.append(
+                f"the whitening, learnt from {len(others)} images, has {whitening.raised} of {others.shape[1]} "
+                "eigenvalues at its floor"
+            )
+    notes += _absences(dataset)
+    counted = [len(each) for each in positives if each]
+    return MetricsFile(
+        protocol="copydetect",
+        metrics={
+            **{name: Measure(value=100.0 * value, unit="%", n=len(counted)) for name, value in measures.items()},
+            "dim": Measure(value=queries.shape[1], unit="count"),
+            "resolution": Measure(value=side, unit="px"),
+        },
+        chance=100.0 * float(np.mean([chance_ap(each, len(database), depth=DEPTH) for each in counted])),
+        settings={
+            "image_size": side,
+            "depth": DEPTH,
+            "gem_exponent": GEM_EXPONENT,
+            "whitening": dataset.whitening is not None,
+            "precision": running.precision,
+            "model": identity.model,
+        },
+        run_id=identity.run_id,
+        fingerprint=identity.fingerprint,
+        seed=identity.seed,
+        code_version=CODE_VERSION["copydetect"],
+        data=_data_identity(dataset),
+        checkpoint=identity.checkpoint,
+        device=device_name(running.device),
+        seconds=round(time.perf_counter() - started, 3),
+        peak_memory_mib=peak_memory_mib(),
+        peak_device_memory_mib=peak_device_memory_mib(str(running.device)),
+        created=created_now(),
+        notes=notes,
+        versions=package_versions(),
+    )
+
+
+def mean_ap(queries: Tensor, database: Tensor, positives: list[list[int]]) -> float:
+    """Mean average precision within the first `DEPTH` by cosine, over the queries that have positives; from 0 to 1.
+
+    Args:
+        queries: (M, D) descriptors, not normalised.
+        database: (N, D) likewise.
+        positives: For each query the rows of ``database`` to be found.
+    """
+    ours, bank = (normalise_(each.clone()) for each in (queries, database))
+    aps = []
+    for rows, _, found in iterate_neighbours(ours, bank, k=min(DEPTH, len(bank))):
+        for wanted, ranking in zip(positives[rows], found.cpu().numpy(), strict=True):
+            if wanted:
+                aps.append(average_precision(np.flatnonzero(np.isin(ranking, wanted)), positives=len(wanted)))
+    return float(np.mean(aps))
+
+
+def format_table(document: MetricsFile) -> str:
+    """The scores for a person."""
+    metrics, data = document.metrics, document.data
+    lines = [
+        f"copy detection on {data.name}: {data.test} copies, {data.train} images in the database, "
+        f"{metrics['resolution'].value:.0f} px, {metrics['dim'].value:.0f} dimensions",
+        f"mAP {metrics['map'].value:.2f} % (chance {document.chance:.2f} %)",
+    ]
+    if "map_raw" in metrics:
+        lines.append(f"mAP {metrics['map_raw'].value:.2f} % without whitening")
+    return "\n".join([*lines, *(f"note: {note}" for note in document.notes)])
+
+
+def _positives(dataset: CopydaysSet, copies: ListFeatures, originals: ListFeatures) -> list[list[int]]:
+    """`CopydaysSet.positives` of the copies that could be read, as rows of the originals that could."""
+    row = {int(index): number for number, index in enumerate(originals.indices)}
+    return [[row[index] for index in dataset.positives[copy] if index in row] for copy in copies.indices]
+
+
+def _absences(dataset: CopydaysSet) -> list[str]:
+    notes = []
+    if dataset.whitening is None:
+        notes.append("no whitening images: the descriptors are not whitened, unlike the paper's")
+    if dataset.distractors is None:
+        notes.append("no distractors: the database holds the originals alone; the paper's has 10,000 more images")
+    return notes
+
+
+def _data_identity(dataset: CopydaysSet) -> DataIdentity:
+    parts = {
+        "digest": dataset.originals,
+        "test_digest": dataset.strong,
+        "distractors_digest": dataset.distractors,
+        "whitening_digest": dataset.whitening,
+    }
+    counts = {
+        "train": len(dataset.originals.paths) + (len(dataset.distractors.paths) if dataset.distractors else 0),
+        "test": len(dataset.strong.paths),
+        "distractors": len(dataset.distractors.paths) if dataset.distractors else 0,
+        "whitening": len(dataset.whitening.paths) if dataset.whitening else 0,
+    }
+    digests = {name: listing_digest(part.root, part.paths) if part else None for name, part in parts.items()}
+    return DataIdentity.model_validate({"name": dataset.name, "version": dataset.version, **digests, **counts})
