@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from workflow.plan import Plan, make_plan
+from workflow.plan import Plan, PlannedRun, make_plan
 
 PRETRAININGS = {
     # the released models, landmarks, and the baselines of Table 2
@@ -147,3 +148,18 @@ def test_small_scales_keep_the_pretrainings_apart(project_root: Path, plan: Plan
     pretrainings = [rows for run, rows in rows_of_runs(small).items() if small.runs[run].is_pretraining]
     expected = [rows for run, rows in rows_of_runs(plan).items() if plan.runs[run].is_pretraining]
     assert sorted(map(sorted, pretrainings)) == sorted(map(sorted, expected))
+
+
+def test_the_index_of_studies_is_right(project_root: Path, plan: Plan):
+    text = (project_root / "docs" / "studies.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| \[(\w+)\]\(\.\./ablations/(\w+)\.yaml\) \| (\d+) \|", text, flags=re.M)
+    listed = sorted((name, file, paper.split(", ")[0], int(trains)) for paper, name, file, trains in rows)
+    studies = [
+        (name, name, study.paper, sum(run.is_pretraining for run in runs_of(plan, name)))
+        for name, study in plan.studies.items()
+    ]
+    assert listed == sorted(studies)
+
+
+def runs_of(plan: Plan, study: str) -> list[PlannedRun]:
+    return [run for run in plan.runs.values() if any(name["study"] == study for name in run.names)]
