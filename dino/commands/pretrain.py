@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dino.config import (
     RunConfig,
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
     from dino.data import PretrainLoader
     from dino.training.distributed import World
+    from dino.training.loop import Training
     from dino.training.signals import StopRequest
+    from dino.training.supervised.data import LabelledLoader
+    from dino.training.supervised.loop import LabelledTraining
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +103,7 @@ def run(options: argparse.Namespace) -> None:
 
 def build_loader(
     options: argparse.Namespace, config: RunConfig, world: World, device: torch.device
-) -> PretrainLoader | None:
+) -> PretrainLoader | LabelledLoader | None:
     """The run's data; None for a run of no epochs, which needs none.
 
     Raises:
@@ -111,32 +114,29 @@ def build_loader(
     configure_process(device)
     if config.epochs == 0:
         return None
-    from dino.data import build_pretrain_loader
-
     workers = options.workers if options.workers is not None else default_workers(device)
     # A set named by hand is taken as it is; which version it is stands in its digest.
     data = config.model_copy(update={"dataset": options.data, "dataset_version": ""}) if options.data else config
+    if config.objective == "supervised":
+        from dino.training.supervised.pretraining import build_labelled_loader
+
+        return build_labelled_loader(data, device=device, world=world, workers=workers)
+    from dino.data import build_pretrain_loader
+
     return build_pretrain_loader(data, device=device, rank=world.rank, world_size=world.world_size, workers=workers)
 
 
 def _train(
     options: argparse.Namespace,
     config: RunConfig,
-    loader: PretrainLoader | None,
+    loader: PretrainLoader | LabelledLoader | None,
     world: World,
     device: torch.device,
     stop: StopRequest,
 ) -> None:
-    from dino.training.loop import LoopSettings, Training
-
-    settings = LoopSettings(
-        checkpoint_minutes=options.checkpoint_minutes,
-        checkpoint_every_epochs=options.checkpoint_every_epochs,
-        log_every=options.log_every,
-    )
     if world.is_main and not (options.run_dir / CONFIG_NAME).exists():
         write_text(options.run_dir / CONFIG_NAME, dump_config(config))
-    training = Training(config, loader, options.run_dir, device=device, world=world, settings=settings)
+    training = build_training(options, config, loader, world, device)
     mirror = None
     sampler: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
     if world.is_main:
@@ -156,6 +156,31 @@ def _train(
     _report(options.run_dir, config, world, device, digest=loader.digest if loader else None)
     if mirror is not None and mirror.poll():
         logger.warning("the MLflow mirror has stopped (status %d); `dino sync` delivers the rest", mirror.returncode)
+
+
+def build_training(
+    options: argparse.Namespace,
+    config: RunConfig,
+    loader: PretrainLoader | LabelledLoader | None,
+    world: World,
+    device: torch.device,
+) -> Training | LabelledTraining:
+    """The run itself: with labels where the configuration says so."""
+    if config.objective == "supervised" and loader is not None:
+        from dino.training.supervised.pretraining import build_labelled_training
+
+        labelled = cast("LabelledLoader", loader)
+        return build_labelled_training(config, labelled, options.run_dir, device=device, world=world)
+    from dino.training.loop import LoopSettings, Training
+
+    settings = LoopSettings(
+        checkpoint_minutes=options.checkpoint_minutes,
+        checkpoint_every_epochs=options.checkpoint_every_epochs,
+        log_every=options.log_every,
+    )
+    return Training(
+        config, cast("PretrainLoader | None", loader), options.run_dir, device=device, world=world, settings=settings
+    )
 
 
 def _report(run_dir: Path, config: RunConfig, world: World, device: torch.device, *, digest: str | None = None) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from dino.tracking.journal import Journal
 from dino.training.checkpoint import CheckpointFolder
 from dino.training.distributed import World, sum_over_ranks, wait_for_all, world_size
 from dino.training.optim import parameters_are_finite
+from dino.training.process import peak_memory_mib
 from dino.training.progress import Progress, StatusFile
 from dino.training.random_state import derive_seed
 from dino.training.run_state import capture, restore
@@ -257,11 +256,3 @@ class Training:
             message=message,
             at_least_seconds_apart=at_least_seconds_apart,
         )
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Most memory used so far, MiB: of tensors on a GPU, of the whole process on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

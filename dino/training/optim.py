@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +41,7 @@ def build_optimizer(network: nn.Module, name: str = "adamw") -> torch.optim.Opti
     groups = parameter_groups(network)
     device = next(network.parameters()).device.type
     fused = device in ("cpu", "cuda")
-    forms: dict[str, bool | None] = {"fused": fused, "foreach": None if fused else True}
+    forms: dict[str, Any] = {"fused": fused, "foreach": None if fused else True}
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, eps=EPS, **forms)
     if name == "sgd":

@@ -1,4 +1,4 @@
-"""``metrics/pretrain.json``: what a finished run says of itself, for the tables (Table 8's time and memory, Fig. 7's end)."""
+"""``metrics/pretrain.json``: what a finished run says of itself (Table 8's time and memory, Fig. 7's end)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dino.data.datasets import resolve_dataset
+from dino.errors import DivergenceError, Interrupted, UserError
+from dino.models import build_backbone, load_backbone
+from dino.training.distributed import World
+from dino.training.signals import StopRequest
+from dino.training.supervised.classifier import Classifier
+from dino.training.supervised.data import LabelledLoader
+from dino.training.supervised.loop import LabelledTraining, RunIdentity, learning_rates
+from dino.training.supervised.pretraining import settings_of
+from dino.training.supervised.settings import LabelledSettings
+from tests.dino.training.supervised.labelled import tiny_settings, write_images
+from tests.dino.training.tiny import tiny_config
+
+CPU = torch.device("cpu")
+
+
+def build(folder: Path, run_dir: Path, *, name: str = "abc", **changes: object) -> LabelledTraining:
+    settings = tiny_settings(**changes)
+    loader = LabelledLoader(settings, resolve_dataset(folder, split="train"), device=CPU, world=World(), workers=0)
+    torch.manual_seed(0)
+    shape = {"arch": "vit_nano", "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    backbone = build_backbone(**shape, img_size=16, drop_path_rate=settings.drop_path)
+    model = Classifier(backbone, loader.classes, init_scale=settings.head_init_scale)
+    config = tiny_config(objective="supervised", global_crop_size=16).model_dump(mode="json")
+    identity = RunIdentity(run_id=f"run-{name}", fingerprint=name, config=config)
+    return LabelledTraining(settings, model, loader, run_dir, identity=identity, device=CPU, world=World())
+
+
+class StopAt(StopRequest):
+    """Asks to stop once the training has made so many steps."""
+
+    def __init__(self, training: LabelledTraining, step: int) -> None:
+        super().__init__()
+        self.training, self.at = training, step
+
+    def __bool__(self) -> bool:
+        return self.training.step >= self.at
+
+
+def weights_of(run_dir: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run_dir / "checkpoint.pth", weights_only=True)["student"]
+
+
+def test_colours_are_learnt_and_the_checkpoint_is_a_backbone_like_any_other(tmp_path: Path) -> None:
+    training = build(write_images(tmp_path / "data"), tmp_path / "run", epochs=12, mixup=0.0, cutmix=0.0)
+    training.run(StopRequest())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == training.total_steps == 36
+    assert lines[-1]["metrics"]["loss"] < 0.8 * lines[0]["metrics"]["loss"]
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "finished"
+    backbone, info = load_backbone(tmp_path / "run" / "checkpoint.pth")
+    assert info["embed_dim"] == 16
+    assert torch.equal(backbone.state_dict()["cls_token"], training.model.backbone.state_dict()["cls_token"])
+
+
+def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_bits(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "data")
+    whole = build(folder, tmp_path / "whole", accumulate_steps=2, rand_augment="rand-m9-mstd0.5-inc1")
+    whole.run(StopRequest())
+    for stop in (4, 7):
+        part = build(folder, tmp_path / "part", accumulate_steps=2, rand_augment="rand-m9-mstd0.5-inc1")
+        with pytest.raises(Interrupted, match=f"step {stop}"):
+            part.run(StopAt(part, stop))
+    rest = build(folder, tmp_path / "part", accumulate_steps=2, rand_augment="rand-m9-mstd0.5-inc1")
+    rest.run(StopRequest())
+    expected = weights_of(tmp_path / "whole")
+    assert all(torch.equal(value, expected[name]) for name, value in weights_of(tmp_path / "part").items())
+    journals = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "part")]
+    losses = [[json.loads(line)["metrics"]["loss"] for line in lines] for lines in journals]
+    assert losses[0] == losses[1]
+
+
+def test_another_run_s_directory_and_changed_images_are_refused(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "data")
+    part = build(folder, tmp_path / "run")
+    with pytest.raises(Interrupted):
+        part.run(StopAt(part, 2))
+    with pytest.raises(UserError, match="belongs to the configuration abc"):
+        build(folder, tmp_path / "run", name="other").run(StopRequest())
+    (folder / "train" / "red" / "000.png").write_bytes((folder / "train" / "blue" / "000.png").read_bytes() + b" ")
+    with pytest.raises(UserError, match="data set has changed"):
+        build(folder, tmp_path / "run").run(StopRequest())
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_likely_causes(tmp_path: Path) -> None:
+    training = build(write_images(tmp_path / "data"), tmp_path / "run")
+    with torch.no_grad():
+        training.model.head.weight.fill_(float("nan"))
+    with pytest.raises(DivergenceError, match="learning rate"):
+        training.run(StopRequest())
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "failed"
+
+
+def test_the_rate_warms_up_to_deit_s_peak_and_falls_to_its_floor() -> None:
+    table = learning_rates(LabelledSettings(), steps_per_epoch=10)
+    assert len(table) == 3000
+    assert table[0] == 1e-6
+    assert table[49] == table[50] == pytest.approx(1e-3)  # 5e-4 * 1024 / 512
+    assert np.all(np.diff(table[50:]) <= 0)
+    assert table[-1] == pytest.approx(1e-5, rel=0.01)
+
+
+def test_the_average_follows_the_weights(tmp_path: Path) -> None:
+    training = build(write_images(tmp_path / "data"), tmp_path / "run", model_ema=0.0)
+    training.run(StopRequest())
+    average, weights = training.average.state_dict(), training.model.state_dict()
+    assert all(torch.equal(average[name], value) for name, value in weights.items())
+
+
+def test_a_supervised_configuration_has_deit_s_peak_rate() -> None:
+    settings = settings_of(tiny_config(objective="supervised", base_lr=2.5e-4, batch_size=1024, epochs=300))
+    assert learning_rates(settings, 10).max() == pytest.approx(1e-3)
+    assert settings.rand_augment == "rand-m9-mstd0.5-inc1"
+    assert settings.head_init_scale == 1.0
