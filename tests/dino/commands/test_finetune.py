@@ -13,29 +13,9 @@ from tests.dino.training.supervised.labelled import write_images
 
 SHAPE = ["--checkpoint", "random", "--arch", "vit_nano", "--patch-size", "4", "--device", "cpu", "--quiet"]
 RECIPE = [
-    "--epochs",
-    "4",
-    "--batch-size",
-    "8",
-    "--lr",
-    "0.2",
-    "--warmup-epochs",
-    "1",
-    "--image-size",
-    "16",
-    "--resize",
-    "16",
-    "--rand-augment=",
-    "--color-jitter",
-    "0",
-    "--random-erasing",
-    "0",
-    "--mixup",
-    "0",
-    "--cutmix",
-    "0",
-    "--head-init-scale",
-    "1",
+    *("--epochs", "4", "--batch-size", "8", "--lr", "0.2", "--warmup-epochs", "1", "--image-size", "16"),
+    *("--resize", "16", "--rand-augment=", "--color-jitter", "0", "--random-erasing", "0", "--mixup", "0"),
+    *("--cutmix", "0", "--head-init-scale", "1"),
 ]
 
 
