@@ -80,6 +80,18 @@ def test_buffers_stay_the_teachers_own() -> None:
     assert teacher.running_mean.tolist() == [0.0] * 3  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("rule", ["momentum", "student_copy", "previous_iteration", "previous_epoch"])
+def test_every_rule_leaves_a_predictor_to_the_student(rule: str) -> None:
+    step = tiny_step(tiny_config(teacher=rule, predictor=True, predictor_hidden_dim=20))
+    run_steps(step, STEPS_PER_EPOCH + 1)
+    student, teacher = weights(step.student), weights(step.teacher)
+    assert {name for name in student if name not in teacher} == {
+        f"head.predictor.{layer}.{kind}" for layer in (0, 2) for kind in ("weight", "bias")
+    }
+    if rule == "student_copy":
+        assert same(teacher, student)
+
+
 def test_state_of_another_rule_is_refused() -> None:
     step = tiny_step(tiny_config())
     assert step.teacher_rule.state_dict() == {}

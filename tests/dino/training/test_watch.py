@@ -6,20 +6,23 @@ import pytest
 import torch
 
 from dino.errors import DivergenceError
-from dino.training.watch import PATIENCE, CollapseWatch, LossHistory, check_finite
+from dino.training.watch import CONSTANT_STD, PATIENCE, CollapseWatch, LossHistory, check_finite
 from tests.dino.training.tiny import CPU, tiny_config
 
 LN_K = math.log(32)
 
 
 def observe(watch: CollapseWatch, entropy: float, kl: float, times: int, first: int = 10) -> list[str | None]:
-    return [watch.observe(first + index, entropy=entropy, kl=kl) for index in range(times)]
+    stats = {"teacher_entropy": entropy, "kl": kl, "grad_norm": 1.0}
+    return [watch.observe(first + index, stats) for index in range(times)]
 
 
 @pytest.mark.parametrize(("entropy", "kind"), [(0.999 * LN_K, "uniform"), (0.001 * LN_K, "one-hot")])
 def test_collapse_is_named_once_after_some_points_in_a_row(entropy: float, kind: str) -> None:
     watch = CollapseWatch(tiny_config())
-    assert observe(watch, entropy, 0.0, PATIENCE + 2) == [None] * (PATIENCE - 1) + [kind, None, None]
+    messages = observe(watch, entropy, 0.0, PATIENCE + 2)
+    assert [bool(message) for message in messages] == [False] * (PATIENCE - 1) + [True, False, False]
+    assert f"collapse to the {kind} output: the teacher's entropy is {entropy:.4f} (ln K = 3.4657)" in str(messages)
     assert (watch.kind, watch.step) == (kind, 10 + PATIENCE - 1)
 
 
@@ -34,7 +37,7 @@ def test_a_merely_flat_or_sharp_teacher_is_no_collapse() -> None:
 def test_recovery_clears_the_name_and_the_count() -> None:
     watch = CollapseWatch(tiny_config())
     observe(watch, LN_K, 0.0, PATIENCE)
-    watch.observe(50, entropy=0.5 * LN_K, kl=1.0)
+    observe(watch, 0.5 * LN_K, 1.0, 1)
     assert (watch.kind, watch.step) == (None, None)
     assert observe(watch, LN_K, 0.0, PATIENCE - 1) == [None] * (PATIENCE - 1)
 
@@ -48,7 +51,23 @@ def test_counting_goes_on_after_a_restart() -> None:
     first, second = CollapseWatch(tiny_config()), CollapseWatch(tiny_config())
     observe(first, LN_K, 0.0, PATIENCE - 1)
     second.load_state_dict(first.state_dict())
-    assert second.observe(99, entropy=LN_K, kl=0.0) == "uniform"
+    observe(second, LN_K, 0.0, 1, first=99)
+    assert (second.kind, second.step) == ("uniform", 99)
+
+
+def test_a_constant_vector_is_collapse_where_there_are_no_distributions() -> None:
+    watch = CollapseWatch(tiny_config(objective="byol"))
+    healthy, constant = {"output_std": 0.3}, {"output_std": 0.5 * CONSTANT_STD}
+    assert [watch.observe(step, constant) for step in range(PATIENCE - 1)] == [None] * (PATIENCE - 1)
+    assert watch.observe(5, healthy) is None
+    messages = [watch.observe(step, constant) for step in range(PATIENCE)]
+    assert messages[-1] == "collapse to a constant output: the spread of the teacher's outputs is 0.00500"
+    assert watch.kind == "constant"
+
+
+def test_statistics_that_say_nothing_of_a_collapse_name_none() -> None:
+    watch = CollapseWatch(tiny_config())
+    assert [watch.observe(step, {"grad_norm": 0.0}) for step in range(5)] == [None] * 5
 
 
 def test_losses_are_kept_on_the_device_until_asked_for_and_survive_a_restart() -> None:
