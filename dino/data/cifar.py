@@ -1,20 +1,18 @@
-"""CIFAR-10 as torchvision's download leaves it (``cifar-10-batches-py``), without running what a pickle asks for."""
+"""CIFAR-10 and CIFAR-100 as torchvision's downloads leave them, without running what a pickle asks for."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dino.data.folder import LabelledImages
 from dino.errors import UserError
-
-FOLDER = "cifar-10-batches-py"
-BATCHES = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
 
 _ALLOWED = {
     ("numpy.core.multiarray", "_reconstruct"),
@@ -34,39 +32,76 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def is_cifar10(root: Path) -> bool:
-    """Whether ``root`` holds (or is) torchvision's CIFAR-10 folder."""
-    return (root / FOLDER / "batches.meta").is_file()
+@dataclass(frozen=True)
+class Cifar:
+    """One of the two sets: its folder, its files and what their entries are called."""
 
+    title: str
+    folder: str
+    batches: dict[str, list[str]]
+    meta: str
+    labels: bytes
+    label_names: bytes
 
-def read_cifar10(root: Path, split: str) -> tuple[list[str], list[str], NDArray[np.int64], NDArray[np.uint8], str]:
-    """Class names, invented paths, labels, pixels (N, 3, 32, 32) and digest of one split.
+    def find(self, root: Path) -> Path | None:
+        """The folder that holds the set's own folder: ``root``, or its parent where it is that folder itself."""
+        for parent in (root, root.parent):
+            if (parent / self.folder / self.meta).is_file() and (parent == root or root.name == self.folder):
+                return parent
+        return None
 
-    Raises:
-        UserError: A file is missing or damaged.
-    """
-    pixels, labels, paths = [], [], []
-    digest = hashlib.sha256()
-    for name in BATCHES[split]:
-        content = _read(root / FOLDER / name)
+    def read(self, root: Path, split: str) -> LabelledImages:
+        """One split, its paths invented and its pixels decoded.
+
+        Raises:
+            UserError: A file is missing or damaged.
+        """
+        pixels, labels, paths = [], [], []
+        digest = hashlib.sha256()
+        for name in self.batches[split]:
+            path = root / self.folder / name
+            content = self._content(path)
+            try:
+                pixels.append(np.asarray(content[b"data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
+                labels.append(np.asarray(content[self.labels], dtype=np.int64))
+            except (KeyError, ValueError):
+                raise UserError(f"{path} is damaged; download {self.title} again") from None
+            paths += [f"{name}/{number:05d}" for number in range(len(labels[-1]))]
+            digest.update(f"{self.folder}/{name}\0{path.stat().st_size}\n".encode())
+        names = self._content(root / self.folder / self.meta).get(self.label_names, [])
+        return LabelledImages(
+            classes=[name.decode() for name in names],
+            paths=paths,
+            labels=np.concatenate(labels),
+            pixels=np.concatenate(pixels),
+            digest=digest.hexdigest()[:16],
+        )
+
+    def _content(self, path: Path) -> dict[bytes, Any]:
         try:
-            pixels.append(np.asarray(content[b"data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
-            labels.append(np.asarray(content[b"labels"], dtype=np.int64))
-        except (KeyError, ValueError):
-            raise UserError(f"{root / FOLDER / name} is damaged; download CIFAR-10 again") from None
-        paths += [f"{name}/{number:05d}" for number in range(len(labels[-1]))]
-        digest.update(f"{FOLDER}/{name}\0{(root / FOLDER / name).stat().st_size}\n".encode())
-    classes = [name.decode() for name in _read(root / FOLDER / "batches.meta")[b"label_names"]]
-    return classes, paths, np.concatenate(labels), np.concatenate(pixels), digest.hexdigest()[:16]
+            content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        except FileNotFoundError:
+            raise UserError(f"{path}: missing; download {self.title} again") from None
+        except (pickle.UnpicklingError, EOFError, ValueError, IndexError) as error:
+            raise UserError(f"{path} is damaged ({error}); download {self.title} again") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{path} is damaged; download {self.title} again")
+        return content
 
 
-def _read(path: Path) -> dict[bytes, Any]:
-    try:
-        content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-    except FileNotFoundError:
-        raise UserError(f"{path}: missing; download CIFAR-10 again") from None
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError) as error:
-        raise UserError(f"{path} is damaged ({error}); download CIFAR-10 again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged; download CIFAR-10 again")
-    return content
+CIFAR10 = Cifar(
+    title="CIFAR-10",
+    folder="cifar-10-batches-py",
+    batches={"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]},
+    meta="batches.meta",
+    labels=b"labels",
+    label_names=b"label_names",
+)
+CIFAR100 = Cifar(
+    title="CIFAR-100",
+    folder="cifar-100-python",
+    batches={"train": ["train"], "test": ["test"]},
+    meta="meta",
+    labels=b"fine_labels",
+    label_names=b"fine_label_names",
+)

@@ -6,6 +6,7 @@ import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dino.config import suggest
-from dino.data.cifar import is_cifar10, read_cifar10
 from dino.data.decode import CorruptImage, decode
-from dino.data.folder import list_folder, listing_digest
+from dino.data.downloads import find_download
+from dino.data.folder import LabelledImages, list_folder, listing_digest
+from dino.data.voc import LISTS, find_voc, read_voc
 from dino.errors import UserError
 from dino.log import logger
 from dino.registry import DatasetSpec, dataset_version, load_registry, locate, missing_reason
@@ -36,7 +38,8 @@ class ImageSet:
     classes: list[str]
     paths: list[str]
     """Of the images, relative to ``root``."""
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
+    """(N,) int64; where an image has several classes (N, C) int8: 1 there, 0 not, -1 not judged (VOC's difficult)."""
     digest: str
     """Sixteen hex digits of the sorted (relative path, size) of the split's files (`dino.data.folder`)."""
     version: str = ""
@@ -44,7 +47,7 @@ class ImageSet:
     skipped: list[str] = field(default_factory=list)
     """Corrupt files met so far by this process, once each."""
     pixels: NDArray[np.uint8] | None = None
-    """Images that came decoded, (N, 3, H, W): CIFAR-10's own files."""
+    """Images that came decoded, (N, 3, H, W): CIFAR's own files."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -90,9 +93,10 @@ def resolve_dataset(name_or_folder: str | Path, *, split: str = "train") -> Imag
     """One split of a registered data set or of a folder.
 
     Args:
-        name_or_folder: A registered name, or a folder read as an ImageFolder: its sub-folder ``split`` where there is
-            one, else itself.
-        split: ``train`` or ``test``; the registry says which folder a registered set keeps it in.
+        name_or_folder: A registered name, or a folder: one in a layout of torchvision's downloads
+            (`dino.data.downloads`) or of VOCdevkit, or an ImageFolder, of which its sub-folder ``split`` is read where
+            there is one, else itself.
+        split: ``train`` or ``test``; the registry says which folder or list a registered set keeps it in.
 
     Raises:
         UserError: The set is unknown, missing, empty or of another version than its registration.
@@ -108,7 +112,14 @@ def resolve_dataset(name_or_folder: str | Path, *, split: str = "train") -> Imag
             f"(registered: {', '.join(sorted(specs))}) nor a folder"
         )
     folder = folder.resolve()
-    return _resolve_folder(folder.name, "imagefolder", folder / split if (folder / split).is_dir() else folder, split)
+    year = find_voc(folder)
+    if year is not None:
+        return _image_set(folder.name, "voc", year, split, read_voc(year, _voc_list(year, split)))
+    download = _read_download(folder, split)
+    if download is not None:
+        return _image_set(folder.name, "torchvision", *download)
+    root = folder / split if (folder / split).is_dir() else folder
+    return _image_set(folder.name, "imagefolder", root, split, list_folder(root))
 
 
 def _resolve_registered(spec: DatasetSpec, split: str) -> ImageSet:
@@ -118,20 +129,50 @@ def _resolve_registered(spec: DatasetSpec, split: str) -> ImageSet:
     version = dataset_version(spec)
     if spec.kind == "generated":
         check_manifest(spec, root, version)
+    if spec.layout in UNLABELLED:
+        raise UserError(
+            f"data set '{spec.name}' has no labelled images: it is for `dino {UNLABELLED[spec.layout]}` alone"
+        )
     if split not in spec.splits:
         raise UserError(f"data set '{spec.name}' has no split '{split}' (it has {', '.join(spec.splits)})")
+    if spec.layout in ("voc", "multilabel"):
+        year = find_voc(root, name=spec.name)
+        if year is None:
+            raise UserError(f"data set '{spec.name}': no {LISTS} in {root}, VOC20NN or VOCdevkit/VOC20NN below it")
+        return _image_set(spec.name, spec.kind, year, split, read_voc(year, spec.splits[split]), version)
     folder = root / spec.splits[split]
-    if spec.kind == "torchvision" and not folder.is_dir():
-        if is_cifar10(root):
-            classes, paths, labels, pixels, digest = read_cifar10(root, split)
-            return ImageSet(spec.name, spec.kind, root, split, classes, paths, labels, digest, pixels=pixels)
-        raise UserError(
-            f"data set '{spec.name}': {root} holds neither torchvision's cifar-10-batches-py nor folders "
-            f"{' and '.join(spec.splits.values())} with class sub-folders"
-        )
+    if not folder.is_dir() and spec.layout == "torchvision":
+        download = _read_download(root, split)
+        if download is None:
+            raise UserError(
+                f"data set '{spec.name}': {root} holds neither a download in torchvision's layout nor folders "
+                f"{' and '.join(spec.splits.values())} with class sub-folders (docs/data.md shows the layouts)"
+            )
+        return _image_set(spec.name, spec.kind, *download)
     if not folder.is_dir():
         raise UserError(f"data set '{spec.name}': no folder {folder}; expected {spec.splits[split]}/<class>/<image>")
-    return _resolve_folder(spec.name, spec.kind, folder, split, version)
+    return _image_set(spec.name, spec.kind, folder, split, list_folder(folder), version)
+
+
+UNLABELLED = {"davis": "davis", "revisited": "retrieval", "copydays": "copydetect"}
+"""Layouts without labelled images, and the subcommand that reads each."""
+
+
+def _voc_list(year: Path, split: str) -> str:
+    """The list that is meant by ``train`` or ``test``: where the test labels are not public, that of validation."""
+    if any((year / LISTS).glob("*_test.txt")):
+        return {"train": "trainval"}.get(split, split)
+    return {"test": "val"}.get(split, split)
+
+
+def _read_download(root: Path, split: str) -> tuple[Path, str, LabelledImages] | None:
+    found = find_download(root)
+    if found is None:
+        return None
+    download, place = found
+    if split not in download.splits:
+        raise UserError(f"{download.title} in {root} has no split '{split}' (it has {', '.join(download.splits)})")
+    return place, split, download.read(place, split)
 
 
 def check_manifest(spec: DatasetSpec, root: Path, version: str) -> None:
@@ -154,18 +195,18 @@ def check_manifest(spec: DatasetSpec, root: Path, version: str) -> None:
         )
 
 
-def _resolve_folder(name: str, kind: str, root: Path, split: str, version: str = "") -> ImageSet:
-    listing = list_folder(root)
+def _image_set(name: str, kind: str, root: Path, split: str, images: LabelledImages, version: str = "") -> ImageSet:
     return ImageSet(
         name=name,
         kind=kind,
         root=root,
         split=split,
-        classes=listing.classes,
-        paths=listing.paths,
-        labels=np.asarray(listing.labels, dtype=np.int64),
-        digest=listing_digest(root, listing.paths),
+        classes=images.classes,
+        paths=images.paths,
+        labels=images.labels,
+        digest=images.digest or listing_digest(root, [*images.paths, *images.label_files]),
         version=version,
+        pixels=images.pixels,
     )
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dino.errors import UserError
 from dino.files import write_json
@@ -19,17 +24,24 @@ CACHE_FROM_FILES = 20_000
 
 
 @dataclass(frozen=True)
-class FolderListing:
-    """The content of an ImageFolder, in torchvision's order: classes sorted, files sorted within a class."""
+class LabelledImages:
+    """The images of one split and what they show."""
 
     classes: list[str]
     paths: list[str]
-    """Relative to the folder."""
-    labels: list[int]
+    """Relative to the set's folder."""
+    labels: NDArray[Any]
+    """(N,) int64, or (N, classes) int8 where an image has several classes: 1 there, 0 not, -1 not judged."""
+    label_files: list[str] = field(default_factory=list)
+    """Files beside the images that the labels are from; they count for the digest."""
+    pixels: NDArray[np.uint8] | None = None
+    """Images that came decoded: (N, 3, H, W)."""
+    digest: str = ""
+    """Where it is not that of the files listed."""
 
 
-def list_folder(root: Path) -> FolderListing:
-    """List ``<root>/<class>/**/<image>``.
+def list_folder(root: Path) -> LabelledImages:
+    """List ``<root>/<class>/**/<image>`` in torchvision's order: classes sorted, files sorted within a class.
 
     Raises:
         UserError: There is no such folder, no class sub-folder, or a class without images.
@@ -52,7 +64,7 @@ def list_folder(root: Path) -> FolderListing:
             )
         paths += found
         labels += [label] * len(found)
-    return FolderListing(classes=classes, paths=paths, labels=labels)
+    return LabelledImages(classes=classes, paths=paths, labels=np.asarray(labels, dtype=np.int64))
 
 
 def _images_below(root: Path, relative: str) -> list[str]:
@@ -64,6 +76,26 @@ def _images_below(root: Path, relative: str) -> list[str]:
             elif entry.name.lower().endswith(EXTENSIONS) and not entry.name.startswith("."):
                 found.append(f"{relative}/{entry.name}")
     return found
+
+
+def check_present(root: Path, paths: list[str], *, listed_in: Path) -> None:
+    """Check that every one of ``paths`` is a file below ``root``: a list may name images that were not unpacked.
+
+    Raises:
+        UserError: The list names no image, or some that are not there.
+    """
+    if not paths:
+        raise UserError(f"{listed_in} names no image; get the data set again")
+    there: dict[str, set[str]] = {}
+    for folder in {os.path.dirname(path) for path in paths}:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            there[folder] = set(os.listdir(root / folder))
+    missing = [path for path in paths if os.path.basename(path) not in there.get(os.path.dirname(path), set())]
+    if missing:
+        raise UserError(
+            f"{listed_in} names {len(missing)} images that are not there (the first: {root / missing[0]}); unpack the "
+            "data set's archives completely"
+        )
 
 
 def listing_digest(root: Path, paths: list[str]) -> str:

@@ -230,7 +230,7 @@ def test_cifar10_files_that_ask_for_code_are_refused(cifar: Path):
 
 
 def test_cifar10_may_be_an_image_folder(cifar: Path):
-    with pytest.raises(UserError, match="holds neither torchvision's"):
+    with pytest.raises(UserError, match="holds neither a download in torchvision's layout"):
         resolve_dataset("cifar10")
     write_image(cifar / "train" / "cat" / "0.png", size=(32, 32))
     assert resolve_dataset("cifar10").classes == ["cat"]
