@@ -19,7 +19,7 @@ ONE_HOT_SHARE = 0.01
 """Teacher entropy below this share of ln K, with the student alike, is collapse to one prototype."""
 KL_SHARE = 0.01
 """KL(teacher || student) below this share of ln K: the student gives the teacher's output whatever the view."""
-CONSTANT_STD = 0.01
+CONSTANT_STD = 0.05
 """A spread of the teacher's unit vectors below this (1 fills the sphere) is collapse to a constant output."""
 PATIENCE = 3
 """Logged points in a row before collapse is named; the start of a run may pass such a point."""

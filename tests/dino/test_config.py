@@ -71,6 +71,13 @@ def test_run_id_reads_well() -> None:
         ({"local_crop_scale": (0.5, 0.1)}, ["local_crop_scale", "low <= high"]),
         ({"local_crop_size": 8}, ["local_crop_size", "patch_size"]),
         ({"epochs": 5}, ["warmup_epochs", "exceeds epochs"]),
+        ({"objective": "dinno"}, ["objective", "did you mean 'dino'", "known: dino, byol"]),
+        ({"objective": "byol", "loss": "mse"}, ["loss (mse)", "objective dino, not byol"]),
+        ({"objective": "mocov2", "centering": "none"}, ["centering (none)", "objective dino, not mocov2"]),
+        ({"loss": "mse", "centering": "sinkhorn"}, ["centering must be center or none", "sinkhorn"]),
+        ({"objective": "swav"}, ["teacher to student_copy, not momentum", "centering sinkhorn"]),
+        ({"objective": "byol", "head_bottleneck": False}, ["objective byol", "head_bottleneck cannot be false"]),
+        ({"predictor": True, "head_bottleneck": False}, ["a predictor", "head_bottleneck cannot be false"]),
     ],
 )
 def test_mistakes_name_the_key(values: dict[str, Any], words: list[str]) -> None:

@@ -65,6 +65,33 @@ def test_options_choose_activation_and_batch_norm() -> None:
     ]
 
 
+@pytest.mark.parametrize(("batch_norm", "between"), [(True, ["BatchNorm1d", "ReLU"]), (False, ["ReLU"])])
+def test_a_predictor_stands_between_bottleneck_and_prototypes(batch_norm: bool, between: list[str]) -> None:
+    fields = {"head_hidden_dim": 16, "head_bottleneck_dim": 8, "out_dim": 20, "head_bn": batch_norm}
+    head = head_of(12, predictor=True, predictor_hidden_dim=24, **fields)
+    assert [type(module).__name__ for module in head.predictor] == ["Linear", *between, "Linear"]
+    assert (head.predictor[0].in_features, head.predictor[-1].out_features) == (8, 8)
+    x = torch.randn(3, 12)
+    expected = head.last_layer(nn.functional.normalize(head.predictor(head.mlp(x)), dim=-1))
+    torch.testing.assert_close(head(x), expected)
+    assert head_of(12, **fields).predictor is None
+    assert float(head.predictor[0].weight.detach().std()) == pytest.approx(0.02, rel=0.2)
+
+
+def test_without_prototypes_the_unit_vectors_are_the_output() -> None:
+    head = head_of(12, objective="mocov2", head_hidden_dim=16, head_bottleneck_dim=8)
+    assert head.last_layer is None
+    x = torch.randn(3, 12)
+    torch.testing.assert_close(head(x), nn.functional.normalize(head.mlp(x), dim=-1))
+    assert not any("last_layer" in name for name in head.state_dict())
+
+
+def test_a_head_without_bottleneck_has_neither_predictor_nor_vectors() -> None:
+    for impossible in ({"predictor_dim": 4}, {"out_dim": None}):
+        with pytest.raises(ValueError, match="without bottleneck"):
+            ProjectionHead(12, **{"out_dim": 20, "bottleneck_dim": None, **impossible})
+
+
 def test_logits_of_a_frozen_gain_are_cosines_with_the_prototypes() -> None:
     head = ProjectionHead(12, 50, hidden_dim=16, bottleneck_dim=8, norm_last_layer=True)
     x = torch.randn(6, 12) * 100

@@ -57,7 +57,7 @@ def test_counting_goes_on_after_a_restart() -> None:
 
 def test_a_constant_vector_is_collapse_where_there_are_no_distributions() -> None:
     watch = CollapseWatch(tiny_config(objective="byol"))
-    healthy, constant = {"output_std": 0.3}, {"output_std": 0.5 * CONSTANT_STD}
+    healthy, constant = {"output_std": 0.3}, {"output_std": 0.1 * CONSTANT_STD}
     assert [watch.observe(step, constant) for step in range(PATIENCE - 1)] == [None] * (PATIENCE - 1)
     assert watch.observe(5, healthy) is None
     messages = [watch.observe(step, constant) for step in range(PATIENCE)]
