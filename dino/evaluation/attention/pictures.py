@@ -53,7 +53,7 @@ def prepare(image: NDArray[np.uint8], *, image_size: int, keep_aspect: bool, pat
         raise UnusablePicture(f"{height}x{width} pixels, smaller than one patch ({patch_size} pixels)")
     if keep_aspect and max(height, width) > LONGEST * min(height, width):
         raise UnusablePicture(
-            f"{height}x{width} pixels, a ratio beyond {LONGEST:g} that would take too many tokens: resize it to a square"
+            f"{height}x{width} pixels, so long that it would take too many tokens: resize it to a square"
         )
     resized = target_size((height, width), image_size, keep_aspect=keep_aspect)
     if resized != (height, width):
