@@ -126,11 +126,11 @@ class _MakeScalar:
 
 
 class _MakeBytes:
-    """Stands in for ``_codecs.encode``, by which old protocols write bytes."""
+    """Stands in for ``_codecs.encode`` and for ``bytes`` without arguments, by which old protocols write bytes."""
 
     __slots__ = ()
 
-    def __call__(self, text: str, encoding: str = "latin1") -> bytes:
+    def __call__(self, text: str = "", encoding: str = "latin1") -> bytes:
         if encoding != "latin1":
             raise _Refused(f"_codecs.encode(..., '{encoding}')")
         return text.encode("latin1")
@@ -143,4 +143,6 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "scalar"): _MakeScalar(),
     ("numpy.core.numeric", "_frombuffer"): _MakeArrayFromBuffer(),
     ("_codecs", "encode"): _MakeBytes(),
+    ("__builtin__", "bytes"): _MakeBytes(),
+    ("builtins", "bytes"): _MakeBytes(),
 }
