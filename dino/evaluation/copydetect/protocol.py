@@ -14,7 +14,7 @@ from dino.config import CODE_VERSION
 from dino.data.folder import listing_digest
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity
-from dino.evaluation.copydetect.dataset import CopydaysSet, Part
+from dino.evaluation.copydetect.dataset import CopydaysSet
 from dino.evaluation.copydetect.descriptors import GEM_EXPONENT, Square, descriptor, learn_whitening
 from dino.evaluation.kept_features import FeatureKeeper
 from dino.evaluation.metrics import (
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 DEPTH = 20
 """Ranks that count; a positive further down counts as not found."""
+
+DATABASE = ("originals", "distractors")
 
 PUBLISHED_SIZES = {8: 320}
 """Side of the square by patch size (Table 4: ViT-B/8); 224 otherwise."""
@@ -77,53 +79,29 @@ def evaluate_copydetect(
         data_version=dataset.version,
         code_version=CODE_VERSION["copydetect"],
     )
-    network = descriptor(backbone)
-    notes: list[str] = []
-
-    def features_of(what: str, part: Part) -> ListFeatures:
-        prepared = f"{side} x {side} bicubic, feature and GeM({GEM_EXPONENT})"
-        images = ImageList(what=what, root=part.root, paths=part.paths, prepare=Square(side), prepared=prepared)
-        features = keeper.features(network, images, running)
-        notes.extend(count_skipped(features, images))
-        return features
-
-    copies = features_of("strong copies", dataset.strong)
-    originals = features_of("originals", dataset.originals)
-    bank = [torch.from_numpy(originals.features)]
-    if dataset.distractors is not None:
-        bank.append(torch.from_numpy(features_of("distractors", dataset.distractors).features))
-    queries, database = (each.to(running.device) for each in (torch.from_numpy(copies.features), torch.cat(bank)))
-    positives = _positives(dataset, copies, originals)
+    parts, notes = _describe(backbone, dataset, side, keeper, running)
+    positives = _positives(dataset, parts["strong copies"], parts["originals"])
     if not any(positives):
         raise UserError(f"{dataset.strong.root}: no copy that can be read has an original that can be read")
     if not all(positives):
         notes.append(f"{sum(not each for each in positives)} copies left out: their originals cannot be read")
-    measures = {"map": mean_ap(queries, database, positives)}
-    if dataset.whitening is not None:
-        measures["map_raw"] = measures["map"]
-        others = torch.from_numpy(features_of("whitening images", dataset.whitening).features).to(running.device)
-        whitening = learn_whitening(others)
-        measures["map"] = mean_ap(whitening(queries), whitening(database), positives)
-        if whitening.raised:
-            notes.append(
-                f"the whitening, learnt from {len(others)} images, has {whitening.raised} of {others.shape[1]} "
-                "eigenvalues at its floor"
-            )
-    notes += _absences(dataset)
+    measures, said = _score(parts, positives, running.device)
+    notes += said
     counted = [len(each) for each in positives if each]
+    database = sum(len(parts[what].indices) for what in DATABASE if what in parts)
     return MetricsFile(
         protocol="copydetect",
         metrics={
             **{name: Measure(value=100.0 * value, unit="%", n=len(counted)) for name, value in measures.items()},
-            "dim": Measure(value=queries.shape[1], unit="count"),
+            "dim": Measure(value=parts["originals"].features.shape[1], unit="count"),
             "resolution": Measure(value=side, unit="px"),
         },
-        chance=100.0 * float(np.mean([chance_ap(each, len(database), depth=DEPTH) for each in counted])),
+        chance=100.0 * float(np.mean([chance_ap(each, database, depth=DEPTH) for each in counted])),
         settings={
             "image_size": side,
             "depth": DEPTH,
             "gem_exponent": GEM_EXPONENT,
-            "whitening": dataset.whitening is not None,
+            "whitening": "map_raw" in measures,
             "precision": running.precision,
             "model": identity.model,
         },
@@ -173,19 +151,57 @@ def format_table(document: MetricsFile) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in document.notes)])
 
 
-def _positives(dataset: CopydaysSet, copies: ListFeatures, originals: ListFeatures) -> list[list[int]]:
-    """`CopydaysSet.positives` of the copies that could be read, as rows of the originals that could."""
-    row = {int(index): number for number, index in enumerate(originals.indices)}
-    return [[row[index] for index in dataset.positives[copy] if index in row] for copy in copies.indices]
-
-
-def _absences(dataset: CopydaysSet) -> list[str]:
-    notes = []
+def _describe(
+    backbone: Backbone, dataset: CopydaysSet, side: int, keeper: FeatureKeeper, running: Running
+) -> tuple[dict[str, ListFeatures], list[str]]:
+    """Descriptors of the parts that there are, and notes on what is missing."""
+    network = descriptor(backbone)
+    prepared = f"{side} x {side} bicubic, feature and GeM({GEM_EXPONENT})"
+    parts: dict[str, ListFeatures] = {}
+    notes: list[str] = []
+    for what, part in {
+        "strong copies": dataset.strong,
+        "originals": dataset.originals,
+        "distractors": dataset.distractors,
+        "whitening images": dataset.whitening,
+    }.items():
+        if part is not None:
+            images = ImageList(what=what, root=part.root, paths=part.paths, prepare=Square(side), prepared=prepared)
+            parts[what] = keeper.features(network, images, running)
+            notes += count_skipped(parts[what], images)
     if dataset.whitening is None:
         notes.append("no whitening images: the descriptors are not whitened, unlike the paper's")
     if dataset.distractors is None:
         notes.append("no distractors: the database holds the originals alone; the paper's has 10,000 more images")
-    return notes
+    return parts, notes
+
+
+def _score(
+    parts: dict[str, ListFeatures], positives: list[list[int]], device: torch.device
+) -> tuple[dict[str, float], list[str]]:
+    """The metrics ``map`` and, where there is a whitening, ``map_raw``, and a note on the whitening."""
+    descriptors = {what: torch.from_numpy(made.features).to(device) for what, made in parts.items()}
+    queries = descriptors["strong copies"]
+    database = torch.cat([descriptors[what] for what in DATABASE if what in descriptors])
+    raw = mean_ap(queries, database, positives)
+    if "whitening images" not in descriptors:
+        return {"map": raw}, []
+    others = descriptors["whitening images"]
+    whitening = learn_whitening(others)
+    whitened = mean_ap(whitening(queries), whitening(database), positives)
+    notes = []
+    if whitening.raised:
+        notes.append(
+            f"the whitening, learnt from {len(others)} images, has {whitening.raised} of {others.shape[1]} eigenvalues "
+            "at its floor"
+        )
+    return {"map": whitened, "map_raw": raw}, notes
+
+
+def _positives(dataset: CopydaysSet, copies: ListFeatures, originals: ListFeatures) -> list[list[int]]:
+    """`CopydaysSet.positives` of the copies that could be read, as rows of the originals that could."""
+    row = {int(index): number for number, index in enumerate(originals.indices)}
+    return [[row[index] for index in dataset.positives[copy] if index in row] for copy in copies.indices]
 
 
 def _data_identity(dataset: CopydaysSet) -> DataIdentity:

@@ -79,7 +79,7 @@ def read_revisited(name_or_folder: str | Path, *, benchmark: str | None = None) 
     images = path.parent / "jpg"
     _require_images(images, truth, path)
     return RevisitedSet(
-        name=folder.name,
+        name=folder.name if path.parent == folder.root else path.parent.name,
         benchmark=path.stem.removeprefix("gnd_"),
         root=images,
         truth=truth,

@@ -25,7 +25,8 @@ def test_a_folder_in_the_real_format(tmp_path: Path) -> None:
 def test_the_parent_of_both_benchmarks_needs_a_name(tmp_path: Path) -> None:
     for name in ("roxford5k", "rparis6k"):
         write_landmarks(tmp_path / name, name=name)
-    assert read_revisited(tmp_path, benchmark="rparis6k").root == tmp_path / "rparis6k" / "jpg"
+    dataset = read_revisited(tmp_path, benchmark="rparis6k")
+    assert (dataset.name, dataset.root) == ("rparis6k", tmp_path / "rparis6k" / "jpg")
     with pytest.raises(UserError, match=r"several .* \(roxford5k, rparis6k\): choose one with --dataset-name"):
         read_revisited(tmp_path)
     with pytest.raises(UserError, match=r"neither gnd_oxbuild\.pkl nor oxbuild/gnd_oxbuild\.pkl; it has roxford5k"):
