@@ -20,6 +20,12 @@ class Prototypes(nn.Module):
     The parameters keep the names and shapes of `torch.nn.utils.weight_norm`, which the released weights have:
     ``weight_g`` (K, 1), all 1 at the start, and ``weight_v`` (K, D).
 
+    Memory: K D floats five times over (student, teacher, gradient, Adam's two moments), and during the step the
+    normalised w and its gradient; beside it logits of all views, their gradient, and the teacher's. At the largest K of
+    the paper, 262,144, with D = 256, that is 5 x 256 MiB + 2 x 256 MiB of weights and, at 64 images and 8 views in
+    float32, 2 x 512 MiB + 2 x 128 MiB of logits. Not all of it stands at once: measured on a CPU, head and loss alone,
+    a training of ViT-S's head peaks at 2.8 GiB, 1.9 GiB with 8 images (0.7 GiB at K = 65,536).
+
     Args:
         in_dim: D.
         out_dim: K.
@@ -59,7 +65,8 @@ class ProjectionHead(nn.Module):
             bottleneck the last of these layers is the one to K, and the table's n is ``layers = n``.
         hidden_dim: Width between the MLP's layers.
         bottleneck_dim: Width before the prototypes; None leaves the bottleneck out.
-        batch_norm: BN after each hidden Linear, for convnets.
+        batch_norm: BN after each hidden Linear (convnets, BYOL, MoCo-v2); its statistics are those of a micro-batch on
+            all ranks.
         activation: ``gelu`` (exact) or ``relu``.
         norm_last_layer: Freezes the prototypes' gain at 1.
         predictor_dim: Hidden width of the predictor; None leaves it out.

@@ -79,8 +79,9 @@ def divergence_message(what: str, step: int, config: RunConfig, last_good: str) 
     if config.precision == "fp16":
         causes.append("precision fp16 (all released models were trained with it off; try bf16 or fp32)")
     causes.append(f"a learning rate that is too high (base_lr {config.base_lr:g}, batch {config.batch_size})")
-    start = config.teacher_temp if config.warmup_teacher_temp is None else config.warmup_teacher_temp
-    causes.append(f"the teacher temperature (starts at {start:g}; lower it)")
+    if config.objective == "dino" and config.loss == "ce" and config.centering in ("center", "none"):
+        start = config.teacher_temp if config.warmup_teacher_temp is None else config.warmup_teacher_temp
+        causes.append(f"the teacher temperature (starts at {start:g}; lower it)")
     clip = f"clip_grad {config.clip_grad:g}; try 0.3" if config.clip_grad else "clip_grad is off; try 3.0 or 0.3"
     causes.append(f"gradients not clipped enough ({clip})")
     return f"step {step}: {what}. Likely causes: {'; '.join(causes)}. {last_good}"

@@ -133,6 +133,17 @@ def test_accumulated_micro_batches_equal_the_big_batch(name: str) -> None:
         torch.testing.assert_close(split.objective.state_dict()[key], value, rtol=1e-2, atol=1e-3, msg=key)
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_half_precision_follows_float32(name: str) -> None:
+    changes = {**OBJECTIVES[name], "drop_path_rate": 0.0, "base_lr": 0.001}
+    losses = [
+        [loss for loss, _ in run_steps(tiny_step(tiny_config(**changes, precision=precision)), 3)]
+        for precision in ("fp32", "bf16")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] != losses[0]
+
+
 def test_a_queue_longer_than_the_run_or_shorter_than_a_step_works() -> None:
     for size in (1, 5, 10_000):
         step = tiny_step(tiny_config(**{**MOCO, "queue_size": size}))

@@ -95,6 +95,9 @@ def test_divergence_names_step_quantity_causes_and_what_is_left(bad: float) -> N
     with pytest.raises(DivergenceError) as caught:
         check_finite([bad], first_step=0, config=tiny_config(), last_good="")
     assert "fp16" not in str(caught.value)
+    with pytest.raises(DivergenceError) as caught:
+        check_finite([bad], first_step=0, config=tiny_config(objective="byol"), last_good="")
+    assert "teacher temperature" not in str(caught.value)
 
 
 def test_finite_losses_pass() -> None:
