@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-minutes", type=float, default=30.0, help="longest time between checkpoints")
     parser.add_argument("--checkpoint-every-epochs", type=int, default=1, help="epochs between checkpoints")
     parser.add_argument("--log-every", type=int, help="steps between logged points (default: about 300 points a run)")
+    parser.add_argument(
+        "--snapshots",
+        type=int,
+        default=0,
+        metavar="N",
+        help="keep student and teacher backbones of about N evenly spaced epochs in <run dir>/snapshots (default 0)",
+    )
     parser.add_argument("--names", type=Path, help="names.json: what studies call this run, shown in MLflow")
     parser.add_argument(
         "--tracking",
@@ -71,6 +78,8 @@ def run(options: argparse.Namespace) -> None:
     """
     check_numbers(options)
     config = resolve_config(options)
+    if options.snapshots and config.objective == "supervised":
+        raise UserError("--snapshots are of a student and its teacher, and a supervised run has none: leave it out")
 
     from dino.training.signals import StopRequest
 
@@ -88,6 +97,8 @@ def run(options: argparse.Namespace) -> None:
             torch.set_num_threads(options.threads)
         device = choose_device(options.device, world)
         if is_finished(options.run_dir, config, world):
+            if options.snapshots and not (options.run_dir / "snapshots").is_dir():
+                logger.warning("it kept no snapshots: remove %s to train it again with them", options.run_dir)
             _report(options.run_dir, config, world, device)
             return
         loader = build_loader(options, config, world, device)  # before anything is written: its mistakes leave nothing
@@ -177,6 +188,7 @@ def build_training(
         checkpoint_minutes=options.checkpoint_minutes,
         checkpoint_every_epochs=options.checkpoint_every_epochs,
         log_every=options.log_every,
+        snapshots=options.snapshots,
     )
     return Training(
         config, cast("PretrainLoader | None", loader), options.run_dir, device=device, world=world, settings=settings
@@ -236,8 +248,8 @@ def check_numbers(options: argparse.Namespace) -> None:
     Raises:
         UserError: One of them.
     """
-    for name in ("workers", "threads", "checkpoint_minutes", "checkpoint_every_epochs", "log_every"):
-        value, least = getattr(options, name), 0 if name in ("workers", "checkpoint_minutes") else 1
+    for name in ("workers", "threads", "checkpoint_minutes", "checkpoint_every_epochs", "log_every", "snapshots"):
+        value, least = getattr(options, name), 0 if name in ("workers", "checkpoint_minutes", "snapshots") else 1
         if value is not None and not value >= least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value:g}")
 

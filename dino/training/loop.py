@@ -25,6 +25,7 @@ from dino.training.random_state import derive_seed
 from dino.training.run_state import capture, restore
 from dino.training.schedules import build_schedules
 from dino.training.signals import Agreement, StopRequest
+from dino.training.snapshots import Snapshots
 from dino.training.step import TrainStep
 from dino.training.watch import CollapseWatch, LossHistory, check_finite, divergence_message
 
@@ -50,6 +51,8 @@ class LoopSettings:
     checkpoint_every_epochs: int = 1
     log_every: int | None = None
     """Steps between logged points; None chooses (`log_interval`)."""
+    snapshots: int = 0
+    """About how many snapshots of the backbones to keep (`dino.training.snapshots`)."""
     progress: bool = True
 
 
@@ -87,6 +90,7 @@ class Training:
         self.watch = CollapseWatch(config)
         self.status = StatusFile(run_dir, enabled=self.world.is_main)
         self.agreement = Agreement()
+        self.snapshots = Snapshots(self, self.settings.snapshots)
         self._began = self._logged_at = self._saved_at = time.monotonic()
         self.earlier_seconds = self._write_seconds = 0.0
         self._logged_step = self._saved_step = 0
@@ -106,6 +110,7 @@ class Training:
         try:
             if journal:
                 journal.truncate(self.step)
+                self.snapshots.start()
             self._write_status("running")
             self._train(journal, stop)
             self._require_finite()
@@ -141,6 +146,8 @@ class Training:
                     self.step += 1
                     if logs:
                         progress.show_loss(self._log(journal, stats))
+                    if journal:  # before the checkpoint of this step, which then never lacks it
+                        self.snapshots.take()
                     progress.advance(self.step)
                     self._pause_if_asked(journal, stop)
 
