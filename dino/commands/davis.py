@@ -67,8 +67,7 @@ def run(options: argparse.Namespace) -> None:
     from dino.evaluation.davis.protocol import format_table, make_document, score_results, write_sequences
     from dino.evaluation.metrics import write_metrics
 
-    names = [name for name in options.sequences.split(",") if name] if options.sequences is not None else None
-    davis = find_videos(options.data, split=options.split, sequences=names)
+    davis = find_videos(options.data, split=options.split, sequences=_names(options.sequences))
     workers = options.workers or options.threads
     if options.checkpoint is not None:
         outcome, about = _propagate(options, davis, workers)
@@ -81,6 +80,16 @@ def run(options: argparse.Namespace) -> None:
     write_metrics(options.output, document)
     if not options.quiet:
         print(format_table(document, outcome.scores))
+
+
+def _names(text: str | None) -> list[str] | None:
+    """The sequences that ``--sequences`` names."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UserError("--sequences names none: give them as a,b")
+    return names
 
 
 def _propagate(options: argparse.Namespace, davis: DavisSet, workers: int | None) -> tuple[Outcome, dict[str, Any]]:

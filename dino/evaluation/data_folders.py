@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dino.config import suggest
-from dino.data.datasets import check_manifest
 from dino.errors import UserError
 from dino.registry import Layout, dataset_version, load_registry, locate, missing_reason
 
@@ -46,5 +45,7 @@ def find_data_folder(name_or_folder: str | Path, *, layout: Layout) -> DataFolde
         raise UserError(missing_reason(spec) or f"data set '{spec.name}' is missing")
     version = dataset_version(spec)
     if spec.kind == "generated":
+        from dino.data.datasets import check_manifest  # imports torch
+
         check_manifest(spec, root, version)
     return DataFolder(name=spec.name, root=root, version=version)

@@ -14,7 +14,9 @@ from pathlib import Path
 from dino.config import suggest
 from dino.data.folder import listing_digest
 from dino.errors import UserError
+from dino.evaluation.data_folders import find_data_folder
 from dino.evaluation.davis.masks import Mask, MaskCode, SequenceDefect, read_mask
+from dino.registry import load_registry
 
 RESOLUTION = "480p"
 
@@ -96,9 +98,6 @@ def find_videos(data: str, *, split: str = "val", sequences: Sequence[str] | Non
     Raises:
         UserError: The set, the split or a sequence is not there.
     """
-    from dino.evaluation.data_folders import find_data_folder
-    from dino.registry import load_registry
-
     folder = find_data_folder(data, layout="davis")
     annotations = folder.root / "Annotations" / RESOLUTION
     if not annotations.is_dir():

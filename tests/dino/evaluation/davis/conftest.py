@@ -39,7 +39,7 @@ def golden() -> dict[str, Any]:
     return json.loads((GOLDEN / "davis.json").read_text(encoding="utf-8"))
 
 
-@pytest.fixture()
+@pytest.fixture
 def davis_folder(tmp_path: Path, maker: ModuleType) -> Path:
     """Two sequences of five frames: ``alpha`` with two objects, 64x96, and ``beta`` with one, 96x64."""
     for seed, (name, size, objects) in enumerate((("alpha", (64, 96), 2), ("beta", (96, 64), 1))):
