@@ -144,6 +144,9 @@ def _draw_points(
     height, width = picture.resized
     marked = mark_points(image, [(x * width, y * height) for x, y in places])
     pictures = {"input": image, "points": marked}
+    if settings.overlay:
+        means = [Shown(MEAN, maps[:, number].mean(dim=0), colour(number)) for number in range(len(places))]
+        pictures["overlay"] = overlay(marked, [(each.pixels(patch), each.tint) for each in means])
     rows: list[list[Tile | None]] = []
     for number in range(len(places)):
         row: list[Tile | None] = []
@@ -155,7 +158,7 @@ def _draw_points(
                 mask = each.mask(settings.threshold, patch)
                 pictures[f"mask-{name}"] = mask_picture(image, mask, colour(number), contours=settings.contours)
         rows.append(row)
-    first = Tile(marked, "reference points")
+    first = Tile(pictures.get("overlay", marked), "reference points")
     if len(rows[0]) == 1:
         tiles = [tile for row in rows for tile in row if tile is not None]
         return pictures, wrapped([first, *tiles])
