@@ -20,6 +20,7 @@ COMMANDS = {
     "pretrain": "pretrain one run from its config.yaml or a recipe; resumes by itself",
     "features": "write a checkpoint's features of a data set as .npz",
     "knn": "weighted k-NN of a checkpoint or of two feature files",
+    "knn_curve": "k-NN of the teacher and the student over a pretraining, from its snapshots",
     "linear": "linear probes on a frozen backbone, a grid of learning rates in one pass",
     "logistic": "logistic regression on frozen features, also of a few labels",
     "finetune": "fine-tune a checkpoint on a labelled data set; resumes by itself",

@@ -25,6 +25,7 @@ CODE_VERSION: dict[str, int] = {
     "pretrain": 1,
     "features": 1,
     "knn": 1,
+    "knn_curve": 1,
     "linear": 1,
     "logistic": 1,
     "finetune": 1,

@@ -77,7 +77,7 @@ def write_split_features(settings: FeatureSettings, outputs: Sequence[tuple[str,
         identity.model, image_size=settings.image_size, resize=settings.resize, precision=settings.precision
     )
     datasets = [resolve_dataset(settings.data, split=split) for split, _ in outputs]
-    _refuse_equal_splits(settings.data, datasets)
+    refuse_equal_splits(settings.data, datasets)
     backbone = backbone.to(settings.device)
     for dataset, (split, path) in zip(datasets, outputs, strict=True):
         data = FeatureData(
@@ -176,7 +176,12 @@ def default_workers(workers: int | None) -> int:
     return min(8, (os.cpu_count() or 2) - 1) if workers is None else workers
 
 
-def _refuse_equal_splits(data: str, datasets: Sequence[ImageSet]) -> None:
+def refuse_equal_splits(data: str, datasets: Sequence[ImageSet]) -> None:
+    """Splits of one data set must be different images.
+
+    Raises:
+        UserError: They are the same.
+    """
     digests = {dataset.digest for dataset in datasets}
     if len(datasets) > 1 and len(digests) < len(datasets):
         splits = ", ".join(dataset.split for dataset in datasets)

@@ -13,7 +13,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from dino import __version__
 from dino.config import explain_validation
@@ -36,6 +43,13 @@ class Measure(BaseModel):
     unit: str
     n: Annotated[int, Field(ge=1)] | None = None
     """Test samples behind a proportion; its standard error follows from it."""
+    error: NonNegative | None = None
+    """Its standard error where that is another (a difference on the same test images); left out of files where None."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_error(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        return values if values["error"] is not None else {name: values[name] for name in ("value", "unit", "n")}
 
 
 class DataIdentity(BaseModel):

@@ -28,7 +28,7 @@ def find_snapshots(folder: Path) -> list[tuple[int, Path]]:
 
 
 def snapshot_steps(count: int, *, total_steps: int, steps_per_epoch: int) -> dict[int, int]:
-    """The epochs of about ``count`` snapshots (the last is the end of the run) and the steps after which they are taken.
+    """The epochs of about ``count`` snapshots, of which the last is the end of the run, and the steps that they follow.
 
     A short run has one an epoch at most. Where the run ends within an epoch, that epoch counts as its last.
     """
