@@ -7,6 +7,7 @@ is done, so that a job that was stopped goes on where it was.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def format_table(document: MetricsFile) -> str:
 class _Both(nn.Module):
     """Both backbones on the same images: (b, 3, H, W) -> (b, 2 D)."""
 
-    def __init__(self, networks: list[nn.Module]) -> None:
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
