@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,14 +34,14 @@ class FrameSource:
         """
         self.path = path
         self.skipped: list[str] = []
-        """A message for each unreadable frame of a folder."""
+        """Messages on frames that could not be read, complete after the iteration."""
         self.fps = DEFAULT_FPS
         self._files: list[Path] | None = None
         if path.is_dir():
             self._files = image_files(path)
             self.frames = len(self._files)
             return
-        capture = cv2.VideoCapture(str(path))
+        capture = _open(path)
         try:
             if not capture.isOpened():
                 raise UserError(
@@ -62,15 +63,25 @@ class FrameSource:
                 except CorruptImage as error:
                     self.skipped.append(str(error))
             return
-        capture = cv2.VideoCapture(str(self.path))
+        capture = _open(self.path)
+        decoded = 0
         try:
             while True:
                 good, frame = capture.read()
                 if not good:
+                    if decoded < self.frames:
+                        self.skipped.append(f"{self.path}: only {decoded} of its {self.frames} frames can be decoded")
                     return
+                decoded += 1
                 yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
         finally:
             capture.release()
+
+
+def _open(path: Path) -> cv2.VideoCapture:
+    # What FFmpeg has to say of a broken file is said in our own words.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    return cv2.VideoCapture(str(path))
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -204,6 +204,18 @@ def test_frames_of_another_shape_are_left_out(tmp_path: Path) -> None:
     assert index["skipped"] == ["frame 1: (60, 40) pixels, another shape than the first"]
 
 
+def test_a_video_that_is_cut_short_gives_the_frames_it_has(tmp_path: Path) -> None:
+    for number in range(6):
+        write_image(tmp_path / "frames" / f"{number}.png", 40, 60, seed=number)
+    avi = tmp_path / "v.avi"
+    assert attention(tmp_path / "frames", tmp_path / "whole", "--video-output", str(avi)) == 0
+    avi.write_bytes(avi.read_bytes()[: avi.stat().st_size * 3 // 4])
+    assert attention(avi, tmp_path / "cut") == 0
+    index = index_of(tmp_path / "cut")
+    assert 0 < index["video"]["frames"] < 6
+    assert index["skipped"] == [f"{avi}: only {index['video']['frames']} of its 6 frames can be decoded"]
+
+
 def test_odd_sides_lose_a_row_in_an_mp4(tmp_path: Path) -> None:
     network = ["--checkpoint", "random", "--arch", "vit_nano", "--patch-size", "5", "--image-size", "25"]
     write_image(tmp_path / "frames" / "0.png", 30, 42)
