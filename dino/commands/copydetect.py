@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the square (default 320 for 8-pixel patches, else 224)",
     )
     group.add_argument("--features-dir", metavar="DIR", help="keep the features there, and use them where they fit")
-    add_forward_arguments(group, batch_size=32)
+    add_forward_arguments(group, batch_size=16)
     parser.add_argument("--output", required=True, metavar="O.json", help="the metrics file to write")
     add_runtime_arguments(parser)
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="average the features of three sizes (default for rparis6k)",
     )
     group.add_argument("--features-dir", metavar="DIR", help="keep the features there, and use them where they fit")
-    add_forward_arguments(group, batch_size=32)
+    add_forward_arguments(group, batch_size=16)
     parser.add_argument("--output", required=True, metavar="O.json", help="the metrics file to write")
     add_runtime_arguments(parser)
 

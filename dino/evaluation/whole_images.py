@@ -73,7 +73,7 @@ class Running:
 
     device: torch.device
     precision: str = "fp32"
-    batch_size: int = 32
+    batch_size: int = 16
     workers: int = 0
 
 
@@ -108,7 +108,7 @@ def extract_list(network: Callable[[Tensor], Tensor], images: ImageList, running
         running: Device, precision, batch size and processes.
 
     Raises:
-        UserError: No image can be read, or the features are not finite.
+        UserError: No image can be used, or the features are not finite.
     """
     std = torch.tensor(STD, device=running.device)
     scale, shift = (1 / (255 * std)).view(3, 1, 1), (-torch.tensor(MEAN, device=running.device) / std).view(3, 1, 1)
@@ -119,7 +119,10 @@ def extract_list(network: Callable[[Tensor], Tensor], images: ImageList, running
             batch = pixels.to(running.device, non_blocking=True).permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
             features.update(zip(numbers, network(batch).float().cpu().numpy(), strict=True))
     if not features:
-        raise UserError(f"{images.root}: none of the {len(images.paths)} images of the {images.what} can be read")
+        raise UserError(
+            f"{images.root}: none of the {len(images.paths)} images of the {images.what} can be used; the first: "
+            f"{skipped[0]}"
+        )
     indices = sorted(features)
     stacked = np.stack([features[index] for index in indices])
     broken = int(np.count_nonzero(~np.isfinite(stacked).all(axis=1)))

@@ -87,7 +87,7 @@ def test_grey_cmyk_sixteen_bit_and_tiny_images_are_read_and_damaged_ones_counted
 
 def test_nothing_to_read_and_broken_networks_are_errors(tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("hello")
-    with pytest.raises(UserError, match="none of the 1 images of the pictures can be read"):
+    with pytest.raises(UserError, match=r"none of the 1 images of the pictures can be used; the first: text\.jpg: "):
         extract_list(mean_and_size, image_list(tmp_path, ["text.jpg"]), Running(device=CPU))
     paths = write_many(tmp_path, 3)
     with pytest.raises(UserError, match="of 3 of 3 images of the pictures are not finite numbers; its weights"):
