@@ -2,6 +2,9 @@
 
 The headline's queries are whole images: that is what the authors' code does and what the published numbers go with. The
 benchmark's own rule, queries cut to their boxes, is reported beside it with the suffix ``_cropped``.
+
+An image that cannot be used is left out and counted in a note: of the database as if it had never been there, of the
+queries as if not asked. (The authors fill a file that was cut short with grey instead.)
 """
 
 from __future__ import annotations

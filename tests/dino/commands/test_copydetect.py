@@ -93,6 +93,10 @@ def test_features_are_kept_and_used_again(data: Path, tmp_path: Path) -> None:
     assert main(command) == 0
     assert written(data).metrics == first
     assert [file.stat().st_mtime_ns for file in files] == times
+    files[0].write_bytes(b"damaged")
+    assert main(command) == 0
+    assert written(data).metrics == first
+    assert [file.stat().st_mtime_ns == time for file, time in zip(files, times, strict=True)] == [False, *[True] * 3]
 
 
 def test_a_resnet_has_a_descriptor_too(data: Path) -> None:
