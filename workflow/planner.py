@@ -6,6 +6,7 @@ whatever the configured scale is.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from functools import cached_property
@@ -20,6 +21,7 @@ from workflow.placement import Placed
 from workflow.plan import Plan, PlannedRun, make_plan
 from workflow.scales import load_scale
 from workflow.settings import Settings
+from workflow.snapshots import count_snapshots, snapshot_folder, studies_of_curves
 from workflow.weights import weights_path
 
 Wildcards = Any
@@ -63,6 +65,12 @@ class Planner:
                 weights=settings.weights,
             )
         return self._plans[key]
+
+    @functools.cache  # noqa: B019  # one planner a process
+    def _curve_plan(self, scale: str) -> Plan:
+        """The runs that some study wants a curve of, whether or not this call asks for it."""
+        studies = studies_of_curves(self.root / "ablations")
+        return make_plan(scale=scale, studies=studies, seeds=self.settings.seeds, root=self.root, assume_data=True)
 
     def study_plan(self, wildcards: Wildcards) -> Plan:
         """The plan that holds the study of a table or figure, which need not be among the configured ones."""
@@ -125,6 +133,16 @@ class Planner:
         if planned.weights is not None:
             return str(weights_path(planned.weights))
         return str(planned.run_dir / "checkpoint.pth")
+
+    def snapshots(self, wildcards: Wildcards) -> int:
+        """How many snapshots a run keeps: decided by all studies, since a run that kept none would be trained again."""
+        plan = self._curve_plan(wildcards.scale)
+        planned = plan.runs.get(wildcards.run)
+        return 0 if planned is None else count_snapshots(planned, plan.scale)
+
+    def snapshot_folder(self, wildcards: Wildcards) -> str:
+        """Where a run keeps its snapshots."""
+        return str(snapshot_folder(self.planned_run(wildcards).run_dir))
 
     def features(self, wildcards: Wildcards) -> dict[str, str]:
         """The feature files of an evaluation's data set, by split."""

@@ -6,7 +6,7 @@ A field is an option of the protocol's subcommand: ``batch_size`` is ``--batch-s
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -18,10 +18,13 @@ Rate = Annotated[float, Field(gt=0)]
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    elsewhere: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are no option of the subcommand: another job takes them."""
+
     def options(self) -> str:
         """The settings as a command line: ``--k 10 20 --temperature 0.07``."""
         words: list[str] = []
-        for name, value in self.model_dump().items():
+        for name, value in self.model_dump(exclude=set(self.elsewhere)).items():
             flag = f"--{name.replace('_', '-')}"
             if value is True or value is False:
                 words.append(flag if value else f"--no-{flag[2:]}")
@@ -52,6 +55,17 @@ class KnnSettings(_Settings):
         if self.headline_k not in self.k:
             raise ValueError(f"headline_k must be one of k {self.k}")
         return self
+
+
+class KnnCurveSettings(_Settings):
+    """k-NN of teacher and student over a pretraining (protocols B.2). Images are prepared as for `FeatureSettings`."""
+
+    elsewhere = frozenset({"snapshots"})
+
+    k: Count = 20
+    temperature: Rate = 0.07
+    snapshots: Count = 20
+    """About how many evenly spaced epochs the pretraining keeps; not stated by the paper (assumption)."""
 
 
 class LinearSettings(_Settings):
@@ -109,6 +123,7 @@ class PretrainSettings(_Settings):
 
 SETTINGS: dict[str, type[_Settings]] = {
     "knn": KnnSettings,
+    "knn_curve": KnnCurveSettings,
     "linear": LinearSettings,
     "logistic": LogisticSettings,
     "finetune": FinetuneSettings,

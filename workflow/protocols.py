@@ -70,6 +70,18 @@ PROTOCOLS: dict[str, Protocol] = {
             },
         ),
         Protocol(
+            name="knn_curve",
+            title="k-NN, over training",
+            metrics={
+                "top1": "teacher at the end, top-1 (%)",
+                "student_top1": "student at the end, top-1 (%)",
+                "teacher_minus_student": "teacher above student (points), mean over epochs",
+                "smallest_gap": "teacher above student (points), smallest",
+                "teacher_eK": "teacher, top-1 (%), epoch K",
+                "student_eK": "student, top-1 (%), epoch K",
+            },
+        ),
+        Protocol(
             name="linear",
             title="linear",
             metrics={

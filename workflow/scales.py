@@ -32,6 +32,7 @@ from workflow.protocol_settings import (
     DavisSettings,
     FeatureSettings,
     FinetuneSettings,
+    KnnCurveSettings,
     KnnSettings,
     LinearSettings,
     LogisticSettings,
@@ -71,6 +72,7 @@ class ProtocolSettings(_Model):
 
     features: FeatureSettings = FeatureSettings()
     knn: KnnSettings = KnnSettings()
+    knn_curve: KnnCurveSettings = KnnCurveSettings()
     logistic: LogisticSettings = LogisticSettings()
     linear: LinearSettings = LinearSettings()
     finetune: FinetuneSettings = FinetuneSettings()

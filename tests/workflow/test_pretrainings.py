@@ -26,10 +26,11 @@ PRETRAININGS = {
     "P09": "frameworks.mocov2_resnet50",
     "P10": "frameworks.byol_resnet50",
     "P11": "frameworks.swav_resnet50",
-    "P12": "frameworks.dino_resnet50",
+    "P12": "frameworks.dino_resnet50 teacher_curves.resnet50",
     # ViT-S/16, 300 epochs
     "P13": """components.dino multicrop_compute.ep300_l10 frameworks.dino_vits16 relation_to_byol.dino
-        relation_to_swav.dino teacher.momentum attention_heads.h6 training_length.ep300 patch_size.vits16""",
+        relation_to_swav.dino teacher.momentum teacher_curves.vits16 attention_heads.h6 training_length.ep300
+        patch_size.vits16""",
     "P14": "multicrop_compute.ep300_l6 multicrop_frameworks.dino_multicrop",
     "P15": "multicrop_compute.ep300_l2",
     "P16": """components.no_multicrop multicrop_compute.ep300_l0 relation_to_byol.dino_2crops

@@ -74,3 +74,35 @@ rule evaluate_logistic:
     shell:
         "dino logistic --train-features {input.train} --test-features {input.test} --output {output.metrics}"
         " {params.options} > {log} 2>&1"
+
+
+# Both networks at several epochs of the run, from the snapshots that it kept.
+rule evaluate_knn_curve:
+    input:
+        checkpoint=planner.checkpoint,
+        data=planner.evaluation_data(
+            "results/{scale}/runs/{run}/metrics/{evaluation}.json"
+        ),
+    output:
+        metrics="results/{scale}/runs/{run}/metrics/{evaluation}.json",
+    log:
+        "results/{scale}/runs/{run}/logs/evaluate_knn_curve-{evaluation}.log",
+    wildcard_constraints:
+        evaluation=planner.evaluations_of("knn_curve"),
+    conda:
+        "../envs/dino.yaml"
+    threads: planner.resource("evaluate_knn_curve", "threads")
+    resources:
+        mem_mb=planner.resource("evaluate_knn_curve", "mem_mb"),
+        runtime=planner.resource("evaluate_knn_curve", "runtime"),
+        gpu=planner.resource("evaluate_knn_curve", "gpu"),
+    params:
+        code_version=planner.code_version("knn_curve"),
+        data=planner.dataset,
+        data_version=planner.evaluation_data_version,
+        snapshots=planner.snapshot_folder,
+        features=planner.feature_options,
+        options=planner.options,
+    shell:
+        "dino knn_curve --snapshots {params.snapshots} --data {params.data} --output {output.metrics}"
+        " {params.features} {params.options} --device auto --threads {threads} >> {log} 2>&1"

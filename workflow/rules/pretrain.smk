@@ -32,7 +32,10 @@ rule pretrain:
         gpu=planner.resource("pretrain", "gpu"),
         nodes=planner.resource("pretrain", "nodes"),
         tasks_per_node=planner.resource("pretrain", "tasks_per_node"),
+        # No parameter: whether a curve over the run is wanted changes neither its result nor what it has made.
+        snapshots=planner.snapshots,
     params:
         run_dir=subpath(output.checkpoint, parent=True),
     shell:
-        "dino pretrain {input.config} --run-dir {params.run_dir} --threads {threads} --tracking journal >> {log} 2>&1"
+        "dino pretrain {input.config} --run-dir {params.run_dir} --snapshots {resources.snapshots}"
+        " --threads {threads} --tracking journal >> {log} 2>&1"
