@@ -72,8 +72,8 @@ def overlay(image: Pixels, maps: Sequence[tuple[Map, tuple[int, int, int]]], *, 
     result = image.astype(np.float32)
     for values, tint in maps:
         share = scaled(values)
-        weight = (strength * np.sqrt(share) * (share > OVERLAY_THRESHOLD))[..., None]
-        result = result * (1 - weight) + weight * np.asarray(tint, dtype=np.float32)
+        weight = (strength * np.sqrt(share) * (share > OVERLAY_THRESHOLD))[..., None].astype(np.float32)
+        result += weight * (np.asarray(tint, dtype=np.float32) - result)
     return result.round().astype(np.uint8)
 
 
@@ -88,7 +88,7 @@ def mask_picture(
         # A border of background closes the line where the mask touches the picture's edge.
         padded = np.pad(mask.astype(np.uint8), 1)
         lines, _ = cv2.findContours(padded, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(-1, -1))
-        result = cv2.drawContours(np.ascontiguousarray(result), lines, -1, tint, max(1, round(min(mask.shape) / 240)))
+        cv2.drawContours(result, lines, -1, tint, max(1, round(min(mask.shape) / 240)))
     return result
 
 

@@ -61,7 +61,7 @@ def time_backbone(backbone: nn.Module, settings: TimingSettings) -> tuple[list[T
     """
     dtype = DTYPES[settings.precision]
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    network = backbone.to(device=settings.device, dtype=dtype, memory_format=layout)
+    network = backbone.to(device=settings.device, dtype=dtype).to(memory_format=layout)
     forward: Callable[[Tensor], Tensor] = torch.compile(network) if settings.compile else network
     timings: list[Timing] = []
     notes: list[str] = []
