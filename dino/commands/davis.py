@@ -98,8 +98,9 @@ def _propagate(options: argparse.Namespace, davis: DavisSet, workers: int | None
     from dino.evaluation.davis.propagation import PropagationSettings
     from dino.evaluation.davis.protocol import score_checkpoint
     from dino.evaluation.davis.segment import SegmentSettings
-    from dino.evaluation.runtime import device_name, set_up_torch
+    from dino.evaluation.runtime import device_name, reuse_freed_memory, set_up_torch
 
+    reuse_freed_memory()
     device = set_up_torch(options.device, options.threads)
     backbone, identity = load_from_options(options)
     network = require_vit(backbone, identity, what="patches").to(device)

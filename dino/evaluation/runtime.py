@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
+import sys
 from typing import TYPE_CHECKING
 
 from dino.errors import UserError
@@ -131,6 +134,21 @@ def feature_settings(options: argparse.Namespace) -> FeatureSettings:
         batch_size=options.batch_size,
         workers=options.workers,
     )
+
+
+def reuse_freed_memory() -> None:
+    """Keep what tensors on the CPU free for the next ones; nothing where the C library is not glibc.
+
+    By default the activations of each block go back to the system and are asked for anew, page by page: 8 % of the
+    time of a ViT-T/16 forward at 480x832 pixels.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    trim_threshold, mmap_threshold = -1, -3  # names of mallopt's parameters
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(mmap_threshold, 32 << 20)  # the largest that is allowed
+        mallopt(trim_threshold, 1 << 30)
 
 
 def device_name(device: torch.device) -> str:

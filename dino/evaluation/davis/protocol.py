@@ -42,6 +42,19 @@ if TYPE_CHECKING:
 PARTS = ("mean", "recall", "decay")
 
 
+@dataclass(frozen=True)
+class Result:
+    """The masks of one sequence."""
+
+    code: MaskCode
+    mask: Callable[[str], Mask]
+    """Stem -> object numbers (H, W)."""
+    masks: dict[str, Mask] = field(default_factory=dict)
+    """Those to be kept."""
+    target: Path | None = None
+    """The folder where they are kept."""
+
+
 @dataclass
 class Outcome:
     """What the sequences of an evaluation gave."""
@@ -78,22 +91,22 @@ def score_checkpoint(
     """
     from dino.evaluation.davis.segment import InputSize, lost_on_grid, segment
 
+    if results_dir is not None and (davis.root / "Annotations").resolve() in Path(results_dir, "x").resolve().parents:
+        raise UserError(f"--results-dir {results_dir} holds the true masks: choose another folder")
     outcome = Outcome()
 
-    def masks_of(video: Video) -> tuple[MaskCode, Callable[[str], Mask]]:
+    def masks_of(video: Video) -> Result:
         video.check_frames()
         first_mask, code = video.first_mask()
         frame = (first_mask.shape[0], first_mask.shape[1])
         lost = lost_on_grid(first_mask, code, InputSize.of(frame, settings, backbone.patch_size).grid)
         frames = segment(backbone, video, first_mask, code, settings)
         masks = dict(track(frames, what=video.name, total=len(video.frames)))
-        if results_dir is not None:
-            for stem, mask in masks.items():
-                write_mask(Path(results_dir, video.name, f"{stem}.png"), mask)
         if lost:
             numbers = ", ".join(map(str, lost))
             outcome.notes.append(f"{video.name}: object {numbers} is too small for the grid of patches, and lost")
-        return code, masks.__getitem__
+        target = None if results_dir is None else Path(results_dir, video.name)
+        return Result(code, masks.__getitem__, masks, target)
 
     return _score(davis, masks_of, outcome, workers)
 
@@ -104,7 +117,7 @@ def score_results(folder: str, davis: DavisSet, *, workers: int | None = None) -
     if not root.is_dir():
         raise UserError(f"--results {folder}: no such folder")
 
-    def masks_of(video: Video) -> tuple[MaskCode, Callable[[str], Mask]]:
+    def masks_of(video: Video) -> Result:
         results = root / video.name
         if not results.is_dir():
             raise SequenceDefect(f"no results in {results}")
@@ -114,14 +127,14 @@ def score_results(folder: str, davis: DavisSet, *, workers: int | None = None) -
             path = results / f"{stem}.png"
             return code.result(read_mask(path), path)
 
-        return code, mask
+        return Result(code, mask)
 
     return _score(davis, masks_of, Outcome(), workers)
 
 
 def _score(
     davis: DavisSet,
-    masks_of: Callable[[Video], tuple[MaskCode, Callable[[str], Mask]]],
+    masks_of: Callable[[Video], Result],
     outcome: Outcome,
     workers: int | None,
 ) -> Outcome:
@@ -130,7 +143,7 @@ def _score(
     def jobs(pool: ThreadPoolExecutor) -> Iterator[tuple[Video, Future[list[ObjectScore]] | SequenceDefect]]:
         for video in davis.videos:
             try:
-                yield video, pool.submit(_score_video, video, *masks_of(video))
+                yield video, pool.submit(_finish, video, masks_of(video))
             except SequenceDefect as defect:
                 yield video, defect
 
@@ -153,16 +166,21 @@ def _score(
     return outcome
 
 
-def _score_video(video: Video, code: MaskCode, mask: Callable[[str], Mask]) -> list[ObjectScore]:
+def _finish(video: Video, result: Result) -> list[ObjectScore]:
+    """Write the masks that are to be kept, and score them."""
+    if result.target is not None:
+        for stem, mask in result.masks.items():
+            write_mask(result.target / f"{stem}.png", mask)
+
     def pair(stem: str) -> tuple[Mask, Mask]:
         path = video.annotations[stem]
-        annotation, result = code.annotation(read_mask(path)), mask(stem)
-        if annotation.shape != result.shape:
-            sizes = [f"{shape[1]}x{shape[0]}" for shape in (result.shape, annotation.shape)]
+        annotation, found = result.code.annotation(read_mask(path)), result.mask(stem)
+        if annotation.shape != found.shape:
+            sizes = [f"{shape[1]}x{shape[0]}" for shape in (found.shape, annotation.shape)]
             raise SequenceDefect(f"{path}: the result has {sizes[0]} pixels, the annotation {sizes[1]}")
-        return annotation, result
+        return annotation, found
 
-    return score_frames(video.name, code.objects, video.scored, pair)
+    return score_frames(video.name, result.code.objects, video.scored, pair)
 
 
 def make_document(
