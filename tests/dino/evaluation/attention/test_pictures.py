@@ -7,8 +7,7 @@ from PIL import Image
 from torchvision import transforms
 
 from dino.errors import UserError
-from dino.evaluation.attention.drawing import Tile as MontageTile
-from dino.evaluation.attention.drawing import heat_map, mask_picture, montage, overlay, scaled, wrapped
+from dino.evaluation.attention.drawing import Tile, heat_map, mask_picture, montage, overlay, scaled, wrapped
 from dino.evaluation.attention.pictures import UnusablePicture, prepare, to_tensor
 from dino.evaluation.attention.settings import Point, parse_heads, parse_points, patch_of
 
@@ -108,7 +107,7 @@ def test_contours_follow_the_mask_up_to_the_border() -> None:
 
 
 def test_a_montage_shows_every_tile_at_its_place() -> None:
-    tiles = [MontageTile(np.full((8, 16, 3), 40 * number, np.uint8), str(number)) for number in range(5)]
+    tiles = [Tile(np.full((8, 16, 3), 40 * number, np.uint8), str(number)) for number in range(5)]
     rows = wrapped(tiles, columns=3)
     assert [len(row) for row in rows] == [3, 2]
     sheet = montage(rows, height=40, gap=4)
