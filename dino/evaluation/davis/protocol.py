@@ -11,9 +11,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from dino.config import CODE_VERSION
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from dino.evaluation.checkpoints import Identity
     from dino.evaluation.davis.segment import SegmentSettings
     from dino.models.vit import VisionTransformer
-
-PARTS = ("mean", "recall", "decay")
 
 
 @dataclass(frozen=True)
@@ -195,8 +193,6 @@ def make_document(
 ) -> MetricsFile:
     """The metrics file.
 
-    ``n`` is the number of objects: a mean of their values varies at most as a share of so many would.
-
     Args:
         outcome: What was scored.
         davis: The sequences that were asked for.
@@ -248,14 +244,11 @@ def make_document(
 
 def write_sequences(path: str, scores: list[ObjectScore]) -> None:
     """A CSV with a row for each object, in %."""
-    names = [f"{measure}_{part}" for measure in "jf" for part in PARTS]
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(["sequence", "object", "frames", "jf_mean", *names])
+        writer.writerow(["sequence", "object", "frames", *_percents(scores[0])])
         for score in scores:
-            values = [100 * getattr(part_of, part) for part_of in (score.j, score.f) for part in PARTS]
-            jf = 50 * (score.j.mean + score.f.mean)
-            numbers = [f"{value:.4f}" for value in (jf, *values)]
+            numbers = [f"{value:.4f}" for value in _percents(score).values()]
             writer.writerow([score.sequence, score.object, score.frames, *numbers])
 
 
@@ -280,16 +273,22 @@ def _row(name: str, scores: list[ObjectScore]) -> str:
     return f"{name:24} {len(scores):>7} {(j + f) / 2:>7.2f} {j:>7.2f} {f:>7.2f}"
 
 
+def _percents(score: ObjectScore) -> dict[str, float]:
+    """One object's values by the metrics' names."""
+    values = {"jf_mean": 50 * (score.j.mean + score.f.mean)}
+    for measure, found in (("j", score.j), ("f", score.f)):
+        values |= {f"{measure}_{part}": 100 * value for part, value in asdict(found).items()}
+    return values
+
+
 def _measures(scores: list[ObjectScore]) -> dict[str, Measure]:
-    """Means over all objects of all sequences."""
-    values = {
-        f"{measure}_{part}": 100 * fmean(getattr(getattr(score, measure), part) for score in scores)
-        for measure in "jf"
-        for part in PARTS
-    }
-    values = {"jf_mean": (values["j_mean"] + values["f_mean"]) / 2, **values}
-    # A decay is a difference of proportions, not one.
-    return {
-        name: Measure(value=value, unit="%", n=None if name.endswith("decay") else len(scores))
-        for name, value in values.items()
-    }
+    """Means over all objects of all sequences, with the standard error of the objects' spread."""
+    values = [_percents(score) for score in scores]
+    measures = {}
+    for name in values[0]:
+        column = [each[name] for each in values]
+        error = stdev(column) / len(column) ** 0.5 if len(column) > 1 else None
+        # A decay is a difference of proportions, not one.
+        n = None if name.endswith("decay") else len(column)
+        measures[name] = Measure(value=fmean(column), unit="%", n=n, error=error)
+    return measures

@@ -73,7 +73,9 @@ def test_checkpoint_to_masks_metrics_and_rows(davis: Path, tmp_path: Path, capsy
         ("two", "1", "4"),
         ("two", "2", "4"),
     ]
-    assert np.mean([float(row["f_mean"]) for row in table]) == pytest.approx(values["f_mean"], abs=1e-3)
+    column = [float(row["f_mean"]) for row in table]
+    assert np.mean(column) == pytest.approx(values["f_mean"], abs=1e-3)
+    assert document.metrics["f_mean"].error == pytest.approx(np.std(column, ddof=1) / 3**0.5, abs=1e-3)
     assert sorted(path.name for path in (masks / "two").iterdir()) == [f"{index:05d}.png" for index in range(6)]
     with Image.open(masks / "two" / "00000.png") as first:
         assert (first.mode, first.size) == ("P", SIZE[::-1])
@@ -157,6 +159,7 @@ def test_frames_without_annotation_and_lost_objects_are_noted(davis: Path, tmp_p
         ([], "give either --checkpoint"),
         (["--checkpoint", "random", "--results", "r"], "give either --checkpoint"),
         (["--results", "r", "--results-dir", "s"], "leave it out beside --results"),
+        ([*RANDOM, "--results-dir", "{data}/Annotations/480p"], "holds the true masks: choose another folder"),
         (["--results", "nowhere"], "--results nowhere: no such folder"),
         (["--checkpoint", "random", "--arch", "resnet50"], "has no patches: give a checkpoint of a ViT"),
         ([*RANDOM, "--sequences", "tow"], "no sequence 'tow'"),
@@ -168,6 +171,7 @@ def test_mistakes_are_one_sentence_and_leave_no_file(
     davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     output = tmp_path / "m.json"
+    arguments = [argument.format(data=davis) for argument in arguments]
     assert main(["davis", *arguments, "--data", str(davis), "--output", str(output), "--quiet"]) == 2
     error = capsys.readouterr().err.splitlines()
     assert message in error[-1]
