@@ -21,7 +21,7 @@ from torch import Tensor
 from dino.config import RunConfig
 from dino.objectives.objective import Objective
 from dino.objectives.squared_error import pairwise_squared_error
-from dino.objectives.statistics import output_std
+from dino.objectives.statistics import spread
 
 
 class ByolObjective(Objective):
@@ -43,4 +43,4 @@ class ByolObjective(Objective):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of unit vectors (V * B, D) and (2 * B, D)."""
         loss = pairwise_squared_error(student, teacher.detach(), self.pair_weights)
-        return loss, output_std(teacher) if with_stats else {}
+        return loss, spread(teacher) if with_stats else {}

@@ -36,7 +36,7 @@ from dino.objectives.cross_entropy import pairwise_cross_entropy
 from dino.objectives.objective import Objective
 from dino.objectives.sinkhorn import sinkhorn
 from dino.objectives.squared_error import pairwise_squared_error
-from dino.objectives.statistics import entropy_and_kl, output_std
+from dino.objectives.statistics import of_distributions, spread
 from dino.training.distributed import sum_over_ranks, world_size
 
 
@@ -118,10 +118,10 @@ class DinoObjective(Objective):
         if self.loss == "mse":
             targets = F.normalize(teacher.detach().float() - self.center, dim=-1)
             loss = pairwise_squared_error(F.normalize(student.float(), dim=-1), targets, self.pair_weights)
-            return loss, output_std(targets) if with_stats else {}
+            return loss, spread(targets) if with_stats else {}
         targets = self.targets(teacher, epoch)
         loss = pairwise_cross_entropy(student, targets, self.num_views, self.student_temp)
-        return loss, entropy_and_kl(targets, loss) if with_stats else {}
+        return loss, of_distributions(targets, loss) if with_stats else {}
 
     @torch.no_grad()
     def targets(self, teacher_logits: Tensor, epoch: int) -> Tensor:

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from dino.config import RunConfig
 from dino.objectives.objective import Objective
 from dino.objectives.pairing import by_view
-from dino.objectives.statistics import output_std
+from dino.objectives.statistics import spread
 from dino.training.distributed import gather_over_ranks
 
 
@@ -76,7 +76,7 @@ class MocoObjective(Objective):
         negatives = torch.logsumexp(queries @ self.queue.T, dim=-1)  # (V, B), of (V, B, queue)
         losses = torch.logaddexp(positives, negatives) - positives
         loss = (self.pair_weights * losses.mean(-1)).sum()
-        return loss, output_std(teacher) if with_stats else {}
+        return loss, spread(teacher) if with_stats else {}
 
     @torch.no_grad()
     def step(self) -> None:

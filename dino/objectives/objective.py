@@ -51,9 +51,8 @@ class Objective(nn.Module):
             with_stats: Also compute statistics; off, a step pays nothing for them.
 
         Returns:
-            The loss (scalar, float32) and detached scalars by name (empty without ``with_stats``). The names
-            ``teacher_entropy`` with ``kl``, and ``output_std``, are those that a collapse is recognised by
-            (`dino.objectives.statistics`).
+            The loss (scalar, float32) and detached scalars by name (empty without ``with_stats``). By ``output_std``
+            a collapse is recognised, by ``teacher_entropy`` its kind (`dino.objectives.statistics` makes them).
         """
         raise NotImplementedError
 

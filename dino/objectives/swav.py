@@ -24,7 +24,7 @@ from dino.objectives.cross_entropy import pairwise_cross_entropy
 from dino.objectives.objective import Objective
 from dino.objectives.pairing import by_view
 from dino.objectives.sinkhorn import sinkhorn
-from dino.objectives.statistics import entropy_and_kl
+from dino.objectives.statistics import of_distributions
 
 
 class SwavObjective(Objective):
@@ -66,4 +66,4 @@ class SwavObjective(Objective):
         """The loss of logits (V * B, K) and (2 * B, K)."""
         codes = sinkhorn(by_view(teacher, 2), self.sinkhorn_temp, self.sinkhorn_iterations).flatten(0, 1)
         loss = pairwise_cross_entropy(student, codes, self.num_views, self.student_temp)
-        return loss, entropy_and_kl(codes, loss) if with_stats else {}
+        return loss, of_distributions(codes, loss) if with_stats else {}

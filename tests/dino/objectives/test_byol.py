@@ -71,7 +71,7 @@ def test_the_student_predicts_and_the_teacher_does_not() -> None:
     assert {name.split(".")[1] for name in extra} == {"predictor"}
 
 
-def test_statistics_see_a_constant_output() -> None:
+def test_it_keeps_nothing_and_tells_the_spread_of_the_teachers_vectors() -> None:
     torch.manual_seed(0)
     objective = build_objective(RunConfig(objective="byol", num_local_crops=0, head_bn=True, predictor=True))
     spread = F.normalize(torch.randn(400, 256), dim=-1)

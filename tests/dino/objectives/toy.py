@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from dino.config import RunConfig
 from dino.objectives.objective import Objective
 from dino.objectives.pairing import by_view
-from dino.objectives.statistics import output_std
+from dino.objectives.statistics import spread
 
 
 class CosineObjective(Objective):
@@ -34,7 +34,7 @@ class CosineObjective(Objective):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         self._last = by_view(teacher, 2).detach().mean((0, 1))
         loss = (1 - F.normalize(student, dim=-1) @ (self.mean + self._last)).mean()
-        return loss, output_std(teacher) if with_stats else {}
+        return loss, spread(teacher) if with_stats else {}
 
     def step(self) -> None:
         self.mean.lerp_(self._last, 0.1)

@@ -43,7 +43,7 @@ def test_asking_for_statistics_changes_no_bit() -> None:
     assert [loss for loss, _ in plain] == [loss for loss, _ in watched]
     assert equal_bits(weights(first.student), weights(second.student))
     assert plain[0][1] == {}
-    assert set(watched[0][1]) == {"teacher_entropy", "kl", "grad_norm"}
+    assert set(watched[0][1]) == {"teacher_entropy", "kl", "output_std", "grad_norm"}
     assert watched[0][1]["teacher_entropy"] + watched[0][1]["kl"] == pytest.approx(watched[0][0], rel=1e-5)
 
 
