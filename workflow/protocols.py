@@ -35,7 +35,7 @@ class Protocol:
         words = self.metrics[found]
         for number in re.findall(r"\d+", metric[len(re.split("[KL]", found)[0]) :]):
             words = re.sub(r"\b[KL]\b", number, words, count=1)
-        return words
+        return words.replace("last 1 blocks", "last block")
 
     def _pattern(self, metric: str) -> str | None:
         return next((name for name in self.metrics if re.fullmatch(re.sub("[KL]", r"\\d+", name), metric)), None)
