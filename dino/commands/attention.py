@@ -17,7 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     what = parser.add_argument_group("what")
     add_checkpoint_arguments(what, required=True)
-    what.add_argument("--input", required=True, metavar="PATH", help="an image, a folder of images, or a video")
+    source = what.add_mutually_exclusive_group(required=True)
+    source.add_argument("--input", metavar="PATH", help="an image, a folder of images, or a video")
+    source.add_argument("--data", metavar="D", help="a registered data set's name or a folder: some of its test images")
+    what.add_argument("--images", type=positive, default=6, metavar="N", help="how many, evenly spaced (default 6)")
+    what.add_argument("--split", default="test", metavar="S", help="of --data (default test)")
     what.add_argument(
         "--image-size", type=positive, default=480, metavar="PX", help="side of the input images (default 480)"
     )
@@ -66,12 +70,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the pictures and print where they are."""
-    from dino.evaluation.attention.gallery import draw_gallery, draw_video, is_video
+    from dino.evaluation.attention.gallery import draw_gallery, draw_video, is_video, some_images
     from dino.evaluation.attention.settings import ALL, MEAN, AttentionSettings, parse_heads, parse_points
     from dino.evaluation.checkpoints import load_from_options, require_vit
     from dino.evaluation.runtime import set_up_torch
 
-    source, folder = Path(options.input).expanduser(), Path(options.output_dir)
+    folder, chosen = Path(options.output_dir), None
+    if options.data is None:
+        source = Path(options.input).expanduser()
+    else:
+        source, chosen = some_images(options.data, options.split, options.images)
     to_video = options.video_output is not None or (source.is_file() and is_video(source))
     _check(options, source, to_video=to_video)
     settings = AttentionSettings(
@@ -95,7 +103,7 @@ def run(options: argparse.Namespace) -> None:
         )
         said = f"{index['video']['frames']} frames in {index['video']['video']}"
     else:
-        index = draw_gallery(network, identity, source, folder, settings)
+        index = draw_gallery(network, identity, source, folder, settings, chosen=chosen)
         said = f"{len(index['images'])} images in {folder}"
     if not options.quiet:
         skipped = f"; {len(index['skipped'])} skipped" if index["skipped"] else ""
@@ -107,6 +115,8 @@ def _check(options: argparse.Namespace, source: Path, *, to_video: bool) -> None
 
     if not source.exists():
         raise UserError(f"--input {source}: no such image, folder or video")
+    if to_video and options.data is not None:
+        raise UserError("--data gives single images, of which no video is made: leave out --video-output")
     if to_video and source.is_file():
         from dino.evaluation.attention.gallery import is_video
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino.config import CODE_VERSION
+from dino.data.datasets import resolve_dataset
 from dino.data.decode import CorruptImage, decode
 from dino.data.folder import EXTENSIONS
 from dino.errors import UserError
@@ -44,12 +45,39 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_EXTENSIONS
 
 
+def some_images(data: str, split: str, count: int) -> tuple[Path, list[Path]]:
+    """The folder of a data set's split, and ``count`` evenly spaced images of it (all where there are fewer).
+
+    Raises:
+        UserError: There is no such data set, or its images are no files of their own.
+    """
+    images = resolve_dataset(data, split=split)
+    if images.pixels is not None:
+        raise UserError(f"{data}: its images lie together in a few files; give a folder of single images with --input")
+    count = min(count, len(images))
+    return images.root, [images.root / images.paths[number * len(images) // count] for number in range(count)]
+
+
 def draw_gallery(
-    backbone: VisionTransformer, identity: Identity, source: Path, folder: Path, settings: AttentionSettings
+    backbone: VisionTransformer,
+    identity: Identity,
+    source: Path,
+    folder: Path,
+    settings: AttentionSettings,
+    *,
+    chosen: list[Path] | None = None,
 ) -> dict[str, Any]:
-    """Draw an image or all images of a folder: a sub-folder of pictures for each, and ``index.json``, written last.
+    """Draw an image or images of a folder: a sub-folder of pictures for each, and ``index.json``, written last.
 
     In a folder, images that cannot be used are left out and listed in the index.
+
+    Args:
+        backbone: In eval mode.
+        identity: Where it is from.
+        source: The image or folder.
+        folder: Where pictures and index go.
+        settings: What is drawn.
+        chosen: Images below the folder ``source``, anywhere, in this order; None draws those that lie in it.
 
     Raises:
         UserError: A setting is wrong, ``source`` is no image, or no image of the folder can be used.
@@ -62,11 +90,13 @@ def draw_gallery(
         raise UserError(
             f"{source}: neither an image ({', '.join(EXTENSIONS)}) nor a video ({', '.join(VIDEO_EXTENSIONS)})"
         )
-    files = image_files(source) if source.is_dir() else [source]
+    files = chosen or (image_files(source) if source.is_dir() else [source])
     backbone = backbone.to(settings.device)
     images: list[dict[str, Any]] = []
     skipped: list[str] = []
-    for file, name in track(zip(files, _folder_names(files), strict=True), what="attention", total=len(files)):
+    for file, name in track(
+        zip(files, _folder_names(files, numbered=chosen is not None), strict=True), what="attention", total=len(files)
+    ):
         try:
             entry = draw_image(backbone, decode(file), folder / name, settings)
         except CorruptImage as error:
@@ -190,8 +220,13 @@ def _check(backbone: VisionTransformer, settings: AttentionSettings) -> None:
         raise UserError(f"--threshold {settings.threshold:g}: a share of the attention's mass, above 0 and at most 1")
 
 
-def _folder_names(files: list[Path]) -> list[str]:
-    """A sub-folder's name for each image: its stem, or its whole name where two share a stem."""
+def _folder_names(files: list[Path], *, numbered: bool) -> list[str]:
+    """A sub-folder's name for each image: its stem, or its whole name where two share a stem; with its number first.
+
+    Numbers tell images of different folders apart.
+    """
+    if numbered:
+        return [f"{number:02d}-{file.stem}" for number, file in enumerate(files, start=1)]
     stems = [file.stem for file in files]
     return [file.stem if stems.count(file.stem) == 1 else file.name for file in files]
 

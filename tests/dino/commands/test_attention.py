@@ -56,6 +56,19 @@ def test_an_image_gives_maps_masks_montage_and_index(tmp_path: Path, capsys: pyt
     assert "1 images in" in capsys.readouterr().out
 
 
+def test_some_images_of_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(6):
+        write_image(tmp_path / "set" / "test" / "ab"[number // 3] / f"{number % 3}.png", seed=number)
+    command = ["attention", *NETWORK, "--data", str(tmp_path / "set"), "--images", "2", "--heads", "mean"]
+    assert main([*command, "--threshold", "0", "--output-dir", str(tmp_path / "out")]) == 0
+    index = index_of(tmp_path / "out")
+    assert [entry["folder"] for entry in index["images"]] == ["01-0", "02-0"]  # a/0.png and b/0.png
+    shown = [np.asarray(Image.open(tmp_path / "out" / name / "input.png")) for name in ("01-0", "02-0")]
+    assert (shown[0] != shown[1]).any()
+    assert main([*command, "--video-output", str(tmp_path / "v.gif")]) == 2
+    assert "leave out --video-output" in capsys.readouterr().err
+
+
 def test_heads_and_masks_as_asked_for(tmp_path: Path) -> None:
     source = write_image(tmp_path / "cat.png")
     assert attention(source, tmp_path / "a", "--heads", "2,0", "--threshold", "0", "--keep-aspect") == 0
