@@ -125,5 +125,9 @@ def listing_digest(root: Path, paths: list[str]) -> str:
 def _digest(root: Path, paths: list[str]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(f"{path}\0{os.stat(root / path).st_size}\n".encode("utf-8", "surrogateescape"))
+        try:
+            size = os.stat(root / path).st_size
+        except OSError:  # a link to nowhere: reading it is what fails, as of any corrupt image
+            size = -1
+        digest.update(f"{path}\0{size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
