@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
         seed=options.seed or 0,
     )
     embedding = embed_classes(features, settings)
-    left_out = draw_embedding(embedding, target, title=_title(features, embedding))
+    left_out = draw_embedding(embedding, target, title=_title(features, embedding), foot=_foot(features))
     if options.json:
         write_json(options.json, _document(features, embedding, settings))
     for note in embedding.notes:
@@ -90,10 +90,13 @@ def _features(options: argparse.Namespace) -> FeatureSet:
 
 
 def _title(features: FeatureSet, embedding: Embedding) -> str:
+    data = features.meta.data
+    return f"{len(embedding.names)} classes" + (f" of {data.name}, {data.split}" if data else "")
+
+
+def _foot(features: FeatureSet) -> str:
     meta = features.meta
-    where = f" of {meta.data.name}, {meta.data.split}" if meta.data else ""
-    network = meta.run_id or (meta.model or {}).get("arch") or "unknown network"
-    return f"{len(embedding.names)} classes{where}: t-SNE of their mean features ({network})"
+    return f"t-SNE of mean features; {meta.run_id or (meta.model or {}).get('arch') or 'unknown network'}"
 
 
 def _document(features: FeatureSet, embedding: Embedding, settings: EmbeddingSettings) -> dict[str, object]:

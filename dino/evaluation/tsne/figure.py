@@ -19,8 +19,14 @@ LONGEST = 32
 FORMATS = (".png", ".pdf", ".svg")
 
 
-def draw_embedding(embedding: Embedding, target: Path, *, title: str) -> int:
+def draw_embedding(embedding: Embedding, target: Path, *, title: str, foot: str = "") -> int:
     """Write the figure atomically, in the format of its extension.
+
+    Args:
+        embedding: Names and points.
+        target: The figure.
+        title: Stands above it.
+        foot: Where it is from, in small print below.
 
     Returns:
         The number of labels left out because they would have covered others.
@@ -45,8 +51,8 @@ def draw_embedding(embedding: Embedding, target: Path, *, title: str) -> int:
         axes.margins(0.08, 0.05)
         axes.autoscale_view()
         left_out = _label(axes, embedding)
-        if left_out:
-            figure.text(0.02, 0.01, f"{left_out} of {count} labels left out: they would cover others", fontsize=7)
+        hidden = f"{left_out} of {count} labels left out: they would cover others" if left_out else ""
+        figure.text(0.02, 0.012, "; ".join(filter(None, (foot, hidden))), fontsize=7, color="#777777")
         with atomic_path(target) as temporary:
             metadata = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
             figure.savefig(temporary, metadata=metadata[target.suffix.lower()])
