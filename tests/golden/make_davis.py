@@ -72,13 +72,11 @@ def backbone_maker() -> ModuleType:
 
 
 def authors_script(reference: Path, settings: SimpleNamespace) -> Any:
-    """Their module with its global arguments; on a machine without a GPU its tensors stay on the CPU."""
+    """Their module with its global arguments."""
     sys.path.insert(0, str(reference))
     script: Any = importlib.import_module("eval_video_segmentation")
     script.args = settings
     script.tqdm = lambda items, *_, **__: items
-    if not torch.cuda.is_available():
-        torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[assignment, method-assign]
     return script
 
 
@@ -115,11 +113,13 @@ def propagate(
     frames = script.read_frame_list(str(folder))
     first, original = script.read_seg(str(masks / "00000.png"), patch_size, [short_side])
     soft: list[Tensor] = []
-    inner = script.label_propagation
+    inner, to_gpu = script.label_propagation, torch.Tensor.cuda
+    if next(network.parameters()).device.type == "cpu":
+        torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[assignment, method-assign]
 
     def keep(*arguments: Any) -> Any:
         result = inner(*arguments)
-        soft.append(result[0][0].clone())
+        soft.append(result[0][0].cpu().clone())
         return result
 
     script.label_propagation = keep
@@ -127,7 +127,7 @@ def propagate(
         palette = np.zeros((256, 3), np.uint8)
         script.eval_video_tracking_davis(settings, network, frames, str(folder), first, original, palette)
     finally:
-        script.label_propagation = inner
+        script.label_propagation, torch.Tensor.cuda = inner, to_gpu  # type: ignore[method-assign]
     return soft
 
 
