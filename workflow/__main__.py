@@ -38,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_write_config(commands)
     _add_plan_commands(commands)
+    _add_needs(commands)
     _add_schema(commands)
     _add_publish(commands)
     from workflow.results.cli import add_commands
@@ -93,6 +94,20 @@ def _run_plan_command(options: argparse.Namespace) -> None:
         scale=settings.scale, studies=settings.studies, seeds=settings.seeds, root=options.root, assume_data=True
     )
     print("\n".join(cost_lines(plan) if options.command == "cost" else run_lines(plan)))
+
+
+def _add_needs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    line = "list the data sets and released weights that studies need, at each scale"
+    command = commands.add_parser("needs", help=line, description=line)
+    command.add_argument("--json", action="store_true", help="print it as JSON (`dino doctor` reads it)")
+    command.set_defaults(run=_print_needs)
+
+
+def _print_needs(options: argparse.Namespace) -> None:
+    from workflow.needs import find_needs
+
+    needs = find_needs(options.root)
+    print(json.dumps(needs.document()) if options.json else "\n".join(needs.lines()))
 
 
 def _add_schema(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
