@@ -24,12 +24,14 @@ wildcard_constraints:
     study="[a-z][a-z0-9_]*",
     dataset="[A-Za-z0-9_-]+",
     evaluation="[a-z][a-z0-9_]*",
+    picture="[a-z][a-z0-9_]*",
 
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/features.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/pictures.smk"
 include: "workflow/rules/results.smk"
 
 
@@ -38,6 +40,7 @@ rule all:
     input:
         rules.tables.input,
         rules.figures.input,
+        rules.pictures.input,
         planner.metrics,
         planner.report_page,
 

@@ -17,6 +17,7 @@ from dino.config import CODE_VERSION, overrides
 from dino.errors import UserError
 from dino.registry import dataset_version, find_spec, generated_path
 from workflow.evaluations import evaluations
+from workflow.pictures import PictureRules
 from workflow.placement import Placed
 from workflow.plan import Plan, PlannedRun, make_plan
 from workflow.scales import load_scale
@@ -36,6 +37,7 @@ class Planner:
         self.settings = settings
         self._plans: dict[tuple[str, str], Plan] = {}
         self.manifest_pattern = str(generated_path("{dataset}") / "manifest.json")
+        self.pictures = PictureRules(self)
         self.report_page = f"results/{settings.scale}/report/index.html"
 
     # --- plans --------------------------------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ class Planner:
 
         def manifest(wildcards: Wildcards) -> list[str]:
             config = self.planned_run(wildcards).config
-            return _manifest(config.dataset if config else None, output, wildcards)
+            return self.manifest(config.dataset if config else None, output, wildcards)
 
         return manifest
 
@@ -123,13 +125,23 @@ class Planner:
 
         def manifest(wildcards: Wildcards) -> list[str]:
             name = wildcards.dataset if hasattr(wildcards, "dataset") else self.placed(wildcards).dataset
-            return _manifest(name, output, wildcards)
+            return self.manifest(name, output, wildcards)
 
         return manifest
 
+    @staticmethod
+    def manifest(name: str | None, output: str, wildcards: Wildcards) -> list[str]:
+        """The manifest of the data set ``name``, where a job makes it and ``output`` is not there yet."""
+        if name is None or find_spec(name).kind != "generated" or Path(output.format(**wildcards)).is_file():
+            return []
+        return [str(generated_path(name) / "manifest.json")]
+
     def checkpoint(self, wildcards: Wildcards) -> str:
         """What an evaluation evaluates: a run's final checkpoint, or the file of external weights."""
-        planned = self.planned_run(wildcards)
+        return self.checkpoint_of(self.planned_run(wildcards))
+
+    def checkpoint_of(self, planned: PlannedRun) -> str:
+        """The file of a run's network."""
         if planned.weights is not None:
             return str(weights_path(planned.weights))
         return str(planned.run_dir / "checkpoint.pth")
@@ -203,7 +215,10 @@ class Planner:
 
     def model(self, wildcards: Wildcards) -> str:
         """What a checkpoint does not say itself, as a command line: the backbone of external weights."""
-        planned = self.planned_run(wildcards)
+        return self.model_of(self.planned_run(wildcards))
+
+    def model_of(self, planned: PlannedRun) -> str:
+        """`model` of a run."""
         if planned.weights is None:
             return ""
         patch = f" --patch-size {planned.fields['patch_size']}" if planned.fields.get("patch_size") else ""
@@ -249,9 +264,3 @@ class Planner:
             return int(getattr(loaded.resources_of(rule, fields), name))
 
         return value
-
-
-def _manifest(name: str | None, output: str, wildcards: Wildcards) -> list[str]:
-    if name is None or find_spec(name).kind != "generated" or Path(output.format(**wildcards)).is_file():
-        return []
-    return [str(generated_path(name) / "manifest.json")]

@@ -6,7 +6,7 @@ A field is an option of the protocol's subcommand: ``batch_size`` is ``--batch-s
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -121,6 +121,29 @@ class PretrainSettings(_Settings):
     """What pretraining writes of itself has no settings."""
 
 
+class AttentionSettings(_Settings):
+    """Pictures of attention (protocols C.9). What is None is left to ``dino attention``."""
+
+    images: Count = 6
+    """How many images of the data set."""
+    image_size: Pixels = 480
+    heads: str | None = None
+    points: list[str] | None = None
+    """Reference points, ``50%,25%`` each, whose attention is drawn instead of that of [CLS]."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.6
+    overlay: Literal[True] | None = None
+    contours: Literal[True] | None = None
+
+
+class TsneSettings(_Settings):
+    """t-SNE of class means (protocols C.10)."""
+
+    pca: Count = 30
+    perplexity: Rate = 20.0
+    learning_rate: Rate = 200.0
+    iterations: Annotated[int, Field(ge=250)] = 5000
+
+
 SETTINGS: dict[str, type[_Settings]] = {
     "knn": KnnSettings,
     "knn_curve": KnnCurveSettings,
@@ -134,8 +157,10 @@ SETTINGS: dict[str, type[_Settings]] = {
     "throughput": ThroughputSettings,
     "pretrain": PretrainSettings,
     "features": FeatureSettings,
+    "attention": AttentionSettings,
+    "tsne": TsneSettings,
 }
-"""By protocol; ``features`` prepares images for k-NN and logistic regression."""
+"""By protocol; ``features`` prepares images for k-NN and logistic regression, the last two draw pictures."""
 
 
 def build_settings(protocol: str, *layers: dict[str, Any]) -> Any:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 RULES = (
     *("generate_data", "pretrain", "extract_features", "evaluate_knn", "evaluate_knn_curve", "evaluate_logistic"),
     *("evaluate_linear", "evaluate_finetune", "evaluate_retrieval", "evaluate_copydetect", "evaluate_davis"),
-    *("evaluate_masks", "evaluate_throughput", "make_table", "make_figure", "make_curves", "make_report"),
+    *("evaluate_masks", "evaluate_throughput", "draw_attention", "draw_tsne", "make_table", "make_figure"),
+    *("make_curves", "make_report"),
 )
 
 

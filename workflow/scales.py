@@ -28,6 +28,7 @@ from dino.errors import UserError
 from workflow.documents import build_model, read_document
 from workflow.evaluations import Evaluation
 from workflow.protocol_settings import (
+    AttentionSettings,
     CopydetectSettings,
     DavisSettings,
     FeatureSettings,
@@ -39,6 +40,7 @@ from workflow.protocol_settings import (
     MasksSettings,
     RetrievalSettings,
     ThroughputSettings,
+    TsneSettings,
     build_settings,
 )
 from workflow.resources import ResourceCase, Resources, fits
@@ -81,6 +83,8 @@ class ProtocolSettings(_Model):
     davis: DavisSettings = DavisSettings()
     masks: MasksSettings = MasksSettings()
     throughput: ThroughputSettings = ThroughputSettings()
+    attention: AttentionSettings = AttentionSettings()
+    tsne: TsneSettings = TsneSettings()
 
     def said(self, protocol: str) -> dict[str, Any]:
         """What the scale's file says of ``protocol``."""

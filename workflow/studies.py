@@ -20,6 +20,7 @@ from dino.errors import UserError
 from workflow.documents import Document, build_model, fail_validation, read_document
 from workflow.evaluations import unknown_metric
 from workflow.figure_spec import FigureSpec, check_figure
+from workflow.picture_spec import Picture, check_pictures
 from workflow.results.claims import FUNCTIONS, check_claim
 from workflow.weights import known_weights
 
@@ -101,6 +102,8 @@ class Study(_Model):
     """The configuration field that the variants vary, for plots."""
     figure: FigureSpec = FigureSpec()
     """How its figure is drawn: a word (``bars``), or a mapping (`workflow.figure_spec`)."""
+    pictures: dict[str, Picture] = {}
+    """What is drawn of single networks."""
     tolerance: dict[str, Annotated[float, Field(ge=0)]] = {}
     """Points within which a number counts as reproduced, by metric; 1 where nothing is said."""
     limits: dict[str, str] = {}
@@ -165,6 +168,7 @@ def load_study(path: Path) -> Study:
     if study.axis is not None and study.axis not in RunConfig.model_fields:
         document.fail_unknown(("axis", study.axis), RunConfig.model_fields, what="configuration field")
     check_figure(study, document)
+    check_pictures(study, document)
     for index, claim in enumerate(study.claims):
         _check_claim(index, claim, study, document)
     return study

@@ -13,7 +13,7 @@ PRETRAININGS = {
     # the released models, landmarks, and the baselines of Table 2
     "P01": """main_results.dino_vits16 retrieval.dino_vits16 video_segmentation.dino_vits16 transfer.dino_vits16
         frozen_features.vits16 low_shot.dino_vits16 attention_masks.dino_vits16 attention_frameworks.dino
-        training_length.ep800 linear_layers.vits16""",
+        training_length.ep800 linear_layers.vits16 pictures.vits16""",
     "P02": "main_results.dino_vits8 video_segmentation.dino_vits8",
     "P03": """main_results.dino_vitb16 copy_detection.dino_vitb16 video_segmentation.dino_vitb16 transfer.dino_vitb16
         finetuning_imagenet.dino linear_pooling.vitb16""",
@@ -58,7 +58,7 @@ PRETRAININGS = {
     "P34": "attention_heads.h12",
     "P35": "attention_heads.h16",
     # patch size, 300 epochs
-    "P36": "patch_size.vits8 attention_masks.dino_vits8",
+    "P36": "patch_size.vits8 attention_masks.dino_vits8 pictures.vits8",
     "P37": "patch_size.vits5",
     "P38": "patch_size.vitb16",
     # ViT-S/16, 100 epochs
