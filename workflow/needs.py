@@ -54,7 +54,7 @@ def find_needs(root: Path) -> Needs:
 
 
 def _datasets(study: Study, scale: Scale) -> Iterator[str]:
-    """The registered data sets that the rows of ``study`` are trained and measured on at ``scale``."""
+    """The registered data sets that the rows of ``study`` are trained, measured and drawn on at ``scale``."""
     for name, variant in study.variants.items():
         if variant.quoted or variant.difference:
             continue
@@ -62,6 +62,7 @@ def _datasets(study: Study, scale: Scale) -> Iterator[str]:
         if external and not scale.comparable and not variant.set and variant.base is None:
             continue  # not run there
         asked = [evaluations()[metric.split(".")[0]].dataset for metric in _measured(study, name)]
+        asked += [picture.dataset for picture in study.pictures.values() if picture.of == name]
         if not (external and scale.comparable):
             recipe = load_recipe(variant.base or study.base)
             asked.append({"dataset": RunConfig().dataset, **recipe, **variant.set}["dataset"])

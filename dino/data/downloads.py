@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Download:
     read: Callable[[Path, str], LabelledImages]
     """One split of the folder that `find` returned; it raises `UserError` for what is missing or damaged."""
     splits: tuple[str, ...] = ("train", "test")
+    md5: dict[str, str] = field(default_factory=dict)
+    """What is published of its files' hashes (and torchvision checks), by path."""
 
 
 def _by_file(folder: str, file: str) -> Callable[[Path], Path | None]:
@@ -162,20 +164,36 @@ def _inaturalist(year: int) -> Download:
     return Download(f"iNaturalist {year}", _by_file(f"inat{year}", marker), read)
 
 
+_CIFAR10_MD5 = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
+}
+_CIFAR100_MD5 = {
+    "train": "16019d7e3df5f24257cddd939b257f8d",
+    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    "meta": "7973b15100ade9c7d40fb424638fde48",
+}
+_FLOWERS_MD5 = {
+    "imagelabels.mat": "e0620be6f572b9609742df49c70aed4d",
+    "setid.mat": "a5357ecc9cb78c4bef273ce3793fc85c",
+}
+
+
+def _below(folder: str, hashes: dict[str, str]) -> dict[str, str]:
+    return {f"{folder}/{name}": value for name, value in hashes.items()}
+
+
 DOWNLOADS = (
-    Download("CIFAR-10", CIFAR10.find, CIFAR10.read),
-    Download("CIFAR-100", CIFAR100.find, CIFAR100.read),
-    Download("Flowers-102", _by_file("flowers-102", "setid.mat"), _read_flowers, tuple(_FLOWERS)),
-    Download(
-        "Oxford-IIIT Pets",
-        _by_file("oxford-iiit-pet", "annotations/trainval.txt"),
-        _read_pets,
-    ),
-    Download(
-        "Stanford Cars",
-        _by_file("stanford_cars", "devkit/cars_train_annos.mat"),
-        _read_cars,
-    ),
+    Download("CIFAR-10", CIFAR10.find, CIFAR10.read, md5=_below(CIFAR10.folder, _CIFAR10_MD5)),
+    Download("CIFAR-100", CIFAR100.find, CIFAR100.read, md5=_below(CIFAR100.folder, _CIFAR100_MD5)),
+    Download("Flowers-102", _by_file("flowers-102", "setid.mat"), _read_flowers, tuple(_FLOWERS), md5=_FLOWERS_MD5),
+    Download("Oxford-IIIT Pets", _by_file("oxford-iiit-pet", "annotations/trainval.txt"), _read_pets),
+    Download("Stanford Cars", _by_file("stanford_cars", "devkit/cars_train_annos.mat"), _read_cars),
     _inaturalist(2018),
     _inaturalist(2019),
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 from dino.doctor.environment import existing_parent, results_folder
 from dino.doctor.findings import Finding
 from dino.registry import PROJECT_ROOT
+from dino.tracking.environment import git_state
 
 TIMEOUT_SECONDS = 3.0
 
@@ -63,12 +64,10 @@ def _sqlite(uri: str, path: Path, advice: str) -> Finding:
 def _git() -> Finding:
     if shutil.which("git") is None:
         return Finding("services", "git", "missing", "not installed", "runs are then recorded without a commit")
-    commit = _output(["git", "-C", str(PROJECT_ROOT), "rev-parse", "--short=10", "HEAD"])
+    commit, changed = git_state(PROJECT_ROOT)
     if commit is None:
         return Finding("services", "git", "missing", "no checkout", "runs are then recorded without a commit")
-    changed = _output(["git", "-C", str(PROJECT_ROOT), "status", "--porcelain"]) or ""
-    state = f" with {len(changed.splitlines())} changed files" if changed else ""
-    return Finding("services", "git", "ok", f"commit {commit}{state}")
+    return Finding("services", "git", "ok", f"commit {commit[:10]}{' with changed files' if changed else ''}")
 
 
 def _slurm() -> Finding:

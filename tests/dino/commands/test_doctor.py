@@ -14,9 +14,11 @@ import cv2
 import numpy as np
 import pytest
 
+from dino import released
 from dino.cli import main
-from dino.doctor import datasets, environment, services
+from dino.doctor import datasets, environment, services, studies, weights
 from dino.doctor.findings import Finding, as_document, as_lines, is_healthy
+from dino.doctor.studies import StudyNeeds
 from dino.registry import dataset_version, find_spec
 
 
@@ -50,28 +52,54 @@ def write_world(root: Path, digest: str) -> None:
     (root / "manifest.json").write_text(json.dumps({"digest": digest}))
 
 
+NEEDS = StudyNeeds(
+    datasets={"photos": {"paper": ["teacher", "transfer"]}, "world-laptop": {"laptop": ["teacher"]}},
+    weights={"deit_small": {"paper": ["retrieval"]}},
+)
+
+
+def examine(*, images: bool = True) -> list[Finding]:
+    return datasets.examine_datasets(NEEDS, images=images)
+
+
 def found(findings: list[Finding], name: str) -> Finding:
     (finding,) = [finding for finding in findings if finding.name == name]
     return finding
 
 
 def test_missing_real_set_says_how_to_provide_it_and_what_is_lost(registry: Path) -> None:
-    finding = found(datasets.examine_datasets(), "photos")
+    finding = found(examine(), "photos")
     assert finding.status == "missing"
     assert str(registry / "photos") in finding.advice
 
 
-def test_registered_sets_name_the_scales_that_need_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "paths.yaml").write_text("")
-    monkeypatch.setenv("DINO_DATA_PATHS", str(tmp_path / "paths.yaml"))
-    findings = datasets.examine_datasets(images=False)
-    assert "paper" in found(findings, "imagenet").value
-    assert datasets._used_by("world-laptop") == ["laptop"]
+def test_missing_set_names_the_studies_that_are_not_run(registry: Path) -> None:
+    finding = found(examine(), "photos")
+    assert finding.value == "not here; without it cells are not run of teacher, transfer (paper)"
+
+
+def test_many_studies_are_counted() -> None:
+    assert studies.by_scale({"gpu": [*"abcdefg"], "paper": ["a"]}) == "a, b, c, d, e and 2 more (gpu); a (paper)"
+
+
+def test_the_workflow_is_asked_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, project_root: Path
+) -> None:
+    assert "roxford5k" in studies.ask_needs().datasets
+    assert studies._ask(tmp_path) == StudyNeeds()  # installed without a checkout
+    (tmp_path / "workflow").mkdir()
+    (tmp_path / "workflow" / "__init__.py").touch()
+    (tmp_path / "workflow" / "__main__.py").write_text("import sys; sys.exit('teacher.yaml:3: unknown key')")
+    studies._ask.cache_clear()
+    needs = studies._ask(tmp_path)
+    assert needs.problem == "teacher.yaml:3: unknown key"
+    finding = found(datasets.examine_datasets(needs, images=False), "studies")
+    assert (finding.status, finding.value) == ("broken", needs.problem)
 
 
 def test_whole_set_is_counted(registry: Path) -> None:
     write_images(registry / "photos")
-    finding = found(datasets.examine_datasets(), "photos")
+    finding = found(examine(), "photos")
     assert finding.status == "ok"
     assert "train: 4 images of 2 classes" in finding.value
 
@@ -91,35 +119,62 @@ def test_whole_set_is_counted(registry: Path) -> None:
 def test_damage_is_named(registry: Path, damage: Any, message: str) -> None:
     write_images(registry / "photos")
     damage(registry / "photos")
-    finding = found(datasets.examine_datasets(), "photos")
+    finding = found(examine(), "photos")
     assert finding.status == "missing"
     assert message in finding.value
 
 
+def test_other_numbers_than_published_are_named(registry: Path) -> None:
+    write_images(registry / "photos")
+    with open(registry / "registered" / "photos.yaml", "a") as file:
+        file.write("counts: {train: 5, test: 4}\n")
+    finding = found(examine(), "photos")
+    assert finding.value.endswith("test: 4 images of 2 classes; train: 4 images, expected 5")
+
+
 def test_generated_set_may_be_absent_unfinished_or_whole(registry: Path) -> None:
     root = registry / "generated" / "world-laptop"
-    assert found(datasets.examine_datasets(), "world-laptop").value == "not made yet"
+    assert found(examine(), "world-laptop").value == "not made yet"
     root.mkdir(parents=True)
-    assert found(datasets.examine_datasets(), "world-laptop").value == "not made yet"
+    assert found(examine(), "world-laptop").value == "not made yet"
     digest = dataset_version(find_spec("world-laptop"))
     write_world(root, digest)
-    finding = found(datasets.examine_datasets(), "world-laptop")
+    finding = found(examine(), "world-laptop")
     assert finding.status == "ok"
     assert f"digest {digest}" in finding.value
 
 
 def test_generated_set_of_other_settings_breaks_the_default_scale(registry: Path) -> None:
     write_world(registry / "generated" / "world-laptop", "0123456789")
-    findings = datasets.examine_datasets()
+    findings = examine()
     assert found(findings, "world-laptop").status == "broken"
     assert not is_healthy(findings)
 
 
 def test_broken_registry_is_a_finding(registry: Path) -> None:
     (registry / "registered" / "photos.yaml").write_text("kind: imagefolder\ntitel: Photos\n")
-    (finding,) = datasets.examine_datasets()
+    (finding,) = examine()
     assert finding.status == "broken"
     assert "titel" in finding.value
+
+
+def test_weights_are_compared_with_what_was_published_or_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DINO_WEIGHTS", str(tmp_path))
+    (missing,) = weights.examine_weights(NEEDS)
+    assert (missing.name, missing.status) == ("deit_small", "missing")
+    assert missing.value == "not here; rows of retrieval (paper)"
+    assert "dino fetch deit_small" in missing.advice
+    for name in ("deit_small", "dino_vits16"):
+        released.weights_file(name).write_bytes(b"PK")
+    findings = weights.examine_weights(NEEDS)
+    assert "expected cd65a155" in found(findings, "deit_small").value
+    assert "nothing to compare it with" in found(findings, "dino_vits16").value
+    record = released.weights_file("dino_vits16")
+    record.with_name(f"{record.name}.json").write_text('{"sha256": "00"}')
+    assert found(weights.examine_weights(NEEDS), "dino_vits16").status == "missing"
+    assert found(weights.examine_weights(NEEDS, hashes=False), "deit_small").status == "ok"
 
 
 def test_installed_packages_fit_and_a_wrong_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +260,7 @@ def test_command_prints_json_and_its_status_tells(
     registry: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(registry)
+    monkeypatch.setattr("dino.doctor.ask_needs", lambda: NEEDS)
     monkeypatch.setattr(
         environment,
         "_ASK_TORCH",
@@ -213,7 +269,7 @@ def test_command_prints_json_and_its_status_tells(
     assert main(["doctor", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is True
-    assert {"packages", "machine", "devices", "data sets", "services"} == {
+    assert {"packages", "machine", "devices", "data sets", "released weights", "services"} == {
         each["section"] for each in document["findings"]
     }
     write_world(registry / "generated" / "world-laptop", "0123456789")
