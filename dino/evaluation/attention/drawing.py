@@ -35,6 +35,8 @@ COLOURS = [
     (120, 200, 60),
     (200, 30, 90),
 ]
+SHARP = 360
+"""Pixels of the short side from which numbers on a picture can be read."""
 MEAN_COLOUR = (240, 60, 150)
 
 
@@ -93,7 +95,13 @@ def mask_picture(
 
 
 def mark_points(image: Pixels, points: Sequence[tuple[float, float]]) -> Pixels:
-    """Numbered dots at ``points`` (x, y in pixels of ``image``), each in its own colour (Fig. 8)."""
+    """Numbered dots at ``points`` (x, y in pixels of ``image``), each in its own colour (Fig. 8).
+
+    A small image is enlarged first, so that the numbers can be read.
+    """
+    times = math.ceil(SHARP / min(image.shape[:2]))
+    image = image.repeat(times, axis=0).repeat(times, axis=1)
+    points = [(times * x, times * y) for x, y in points]
     radius = max(4, round(min(image.shape[:2]) / 36))
     picture = Image.fromarray(image)
     draw = ImageDraw.Draw(picture)

@@ -142,11 +142,12 @@ def _draw_points(
     """Pictures of reference points' attention by name, and the montage's rows (Fig. 8)."""
     image, table = picture.pixels, colour_table(settings.cmap)
     height, width = picture.resized
-    marked = mark_points(image, [(x * width, y * height) for x, y in places])
+    dots = [(x * width, y * height) for x, y in places]
+    marked = mark_points(image, dots)
     pictures = {"input": image, "points": marked}
     if settings.overlay:
         means = [Shown(MEAN, maps[:, number].mean(dim=0), colour(number)) for number in range(len(places))]
-        pictures["overlay"] = overlay(marked, [(each.pixels(patch), each.tint) for each in means])
+        pictures["overlay"] = mark_points(overlay(image, [(each.pixels(patch), each.tint) for each in means]), dots)
     rows: list[list[Tile | None]] = []
     for number in range(len(places)):
         row: list[Tile | None] = []

@@ -7,7 +7,17 @@ from PIL import Image
 from torchvision import transforms
 
 from dino.errors import UserError
-from dino.evaluation.attention.drawing import Tile, heat_map, mask_picture, montage, overlay, scaled, wrapped
+from dino.evaluation.attention.drawing import (
+    Tile,
+    colour,
+    heat_map,
+    mark_points,
+    mask_picture,
+    montage,
+    overlay,
+    scaled,
+    wrapped,
+)
 from dino.evaluation.attention.pictures import UnusablePicture, prepare, to_tensor
 from dino.evaluation.attention.settings import Point, parse_heads, parse_points, patch_of
 
@@ -104,6 +114,18 @@ def test_contours_follow_the_mask_up_to_the_border() -> None:
     border = mask.copy()
     border[1:9, 6:14] = False
     assert np.array_equal(line, border)
+
+
+def test_dots_stand_on_their_points_in_images_of_any_size() -> None:
+    for side in (30, 480):
+        image = np.full((side, 2 * side, 3), 255, np.uint8)
+        marked = mark_points(image, [(0.5 * side, 0.25 * side), (1.5 * side, 0.5 * side)])
+        times = marked.shape[0] // side
+        assert min(marked.shape[:2]) >= 360
+        inside = round(0.02 * side * times)  # beside the number
+        for number, (x, y) in enumerate([(0.5, 0.25), (1.5, 0.5)]):
+            ring = marked[round(y * side * times) + inside, round(x * side * times)]
+            assert tuple(ring) == colour(number), (side, number)
 
 
 def test_a_montage_shows_every_tile_at_its_place() -> None:
