@@ -47,11 +47,13 @@ def best_of_the_dark(root: Path) -> float:
 def test_mean_over_objects_then_over_images(tmp_path: Path) -> None:
     write_scene(tmp_path, "a", (64, 64), {1: (0, 0, 32, 32)})
     one = value(measure(tmp_path), "jaccard")
+    assert measure(tmp_path).metrics["jaccard"].error is None  # of one image
     write_scene(tmp_path, "b", (64, 64), {1: (0, 0, 32, 32)})
     assert value(measure(tmp_path), "jaccard") == pytest.approx(one)
     write_scene(tmp_path, "c", (64, 64), {1: (0, 0, 32, 32), 2: (0, 32, 8, 40), 3: (0, 48, 8, 56)}, bright=1)
     mixed = measure(tmp_path)
     assert mixed.settings["objects"] == 5
+    assert (mixed.metrics["jaccard"].error or 0) > 0
     only_c = mixed.metrics["jaccard"].value * 3 - 2 * one
     assert only_c < one  # its small dark objects count as much as the large bright one
     assert mixed.metrics["jaccard"].n == 3
