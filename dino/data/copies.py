@@ -1,7 +1,7 @@
 """Generated copies in Copydays' format: originals, strongly attacked copies, distractors and images for the whitening.
 
 Every image is a crowded scene. A copy goes through one attack on its geometry (cut, turned, put into another picture,
-covered) and one on its pixels (blur, tone, greyscale, heavy JPEG), as Copydays' *strong* ones went through print, scan
+covered) and one on its pixels (blur, tone, less light, heavy JPEG), as Copydays' *strong* ones went through print, scan
 and paint.
 """
 
@@ -45,28 +45,28 @@ def _cover(image: Image, count: int, sizes: tuple[float, float], rng: np.random.
 
 
 def cut(image: Image, rng: np.random.Generator) -> Image:
-    """A part with 25 to 60 % of the area, enlarged to the size of the whole."""
+    """A part with 40 to 80 % of the area, enlarged to the size of the whole."""
     height, width = image.shape[:2]
-    share = np.sqrt(rng.uniform(0.25, 0.6))
+    share = np.sqrt(rng.uniform(0.4, 0.8))
     rows, columns = round(height * share), round(width * share)
     top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
     return _resized(image[top : top + rows, left : left + columns], height, width)
 
 
 def turned(image: Image, rng: np.random.Generator) -> Image:
-    """Turned by 10 to 45 degrees, on black or white."""
+    """Turned by 8 to 25 degrees, on black or white."""
     height, width = image.shape[:2]
-    degrees = rng.uniform(10, 45) * rng.choice([-1, 1])
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 0.8)
+    degrees = rng.uniform(8, 25) * rng.choice([-1, 1])
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 0.9)
     paper = int(rng.choice([0, 255]))
     return np.asarray(cv2.warpAffine(image, matrix, (width, height), borderValue=(paper, paper, paper)), np.uint8)
 
 
 def inserted(image: Image, rng: np.random.Generator) -> Image:
-    """Put into another picture, on 30 to 60 % of its area."""
+    """Put into another picture, on 50 to 80 % of its area."""
     height, width = image.shape[:2]
     other = _resized(draw_picture(max(height, width), rng), height, width)
-    share = np.sqrt(rng.uniform(0.3, 0.6))
+    share = np.sqrt(rng.uniform(0.5, 0.8))
     rows, columns = round(height * share), round(width * share)
     top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
     other[top : top + rows, left : left + columns] = _resized(image, rows, columns)
@@ -74,36 +74,41 @@ def inserted(image: Image, rng: np.random.Generator) -> Image:
 
 
 def covered(image: Image, rng: np.random.Generator) -> Image:
-    """With two to four things in front of it."""
+    """With one to three things in front of it."""
     result = image.copy()
-    _cover(result, int(rng.integers(2, 5)), (0.25, 0.5), rng)
+    _cover(result, int(rng.integers(1, 4)), (0.25, 0.45), rng)
     return result
 
 
 def blurred(image: Image, rng: np.random.Generator) -> Image:
-    """Out of focus, by 1 to 2.5 % of the long side."""
-    sigma = rng.uniform(0.01, 0.025) * max(image.shape)
+    """Out of focus, by 0.7 to 1.5 % of the long side."""
+    sigma = rng.uniform(0.007, 0.015) * max(image.shape)
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
 
 
 def toned(image: Image, rng: np.random.Generator) -> Image:
     """Other contrast (gamma) and colour balance, or none at all (greyscale)."""
-    gamma = np.exp(rng.uniform(0.3, 0.8) * rng.choice([-1, 1]))
-    tone = 255 * (image / 255.0) ** gamma * rng.uniform(0.6, 1.2, 3)
+    gamma = np.exp(rng.uniform(0.2, 0.6) * rng.choice([-1, 1]))
+    tone = 255 * (image / 255.0) ** gamma * rng.uniform(0.7, 1.15, 3)
     if rng.random() < 0.3:
         tone = np.repeat(tone.mean(axis=2, keepdims=True), 3, axis=2)
     return np.clip(tone, 0, 255).astype(np.uint8)
 
 
+def dimmed(image: Image, rng: np.random.Generator) -> Image:
+    """A third to two thirds of the light."""
+    return (image * rng.uniform(0.33, 0.67)).astype(np.uint8)
+
+
 def squeezed(image: Image, rng: np.random.Generator) -> Image:
-    """JPEG at quality 3 to 10 and back."""
-    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(3, 11))])
+    """JPEG at quality 8 to 20 and back."""
+    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(8, 21))])
     assert done, "OpenCV could not encode a JPEG"
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 GEOMETRY: tuple[Attack, ...] = (cut, turned, inserted, covered)
-PIXELS: tuple[Attack, ...] = (blurred, toned, squeezed)
+PIXELS: tuple[Attack, ...] = (blurred, toned, dimmed, squeezed)
 
 
 def attack(image: Image, rng: np.random.Generator) -> Image:

@@ -61,16 +61,16 @@ def hard_view(rng: np.random.Generator) -> View:
     trouble = set(rng.permutation(["framing", "turn", "light", "hidden"])[:2].tolist())
     extent, offset = rng.uniform(0.7, 1.0), rng.uniform(-0.1, 0.1, 2)
     if "framing" in trouble and rng.random() < 0.5:
-        extent = rng.uniform(0.35, 0.5)
+        extent = rng.uniform(0.45, 0.6)
     elif "framing" in trouble:
-        extent, offset = rng.uniform(1.5, 2.2), rng.uniform(-0.4, 0.4, 2)
+        extent, offset = rng.uniform(1.3, 1.8), rng.uniform(-0.3, 0.3, 2)
     return View(
         extent=extent,
         offset=offset,
-        turn=rng.uniform(0.35, 0.8) * rng.choice([-1, 1]) if "turn" in trouble else rng.uniform(-0.15, 0.15),
-        slant=rng.uniform(-0.3, 0.3),
-        light=rng.uniform(0.25, 0.45) if "light" in trouble else rng.uniform(0.7, 1.2),
-        hidden=3 if "hidden" in trouble else 0,
+        turn=rng.uniform(0.25, 0.5) * rng.choice([-1, 1]) if "turn" in trouble else rng.uniform(-0.15, 0.15),
+        slant=rng.uniform(-0.2, 0.2),
+        light=rng.uniform(0.4, 0.6) if "light" in trouble else rng.uniform(0.8, 1.15),
+        hidden=2 if "hidden" in trouble else 0,
     )
 
 
