@@ -17,23 +17,24 @@ _MEANING = {"1": 1, "-1": 0, "0": -1}
 """VOC: 1 there, -1 not, 0 only *difficult* ones, which VOC's own scores leave out. Ours: 1, 0, -1."""
 
 
-def find_voc(folder: Path, *, name: str = "") -> Path | None:
+def find_voc(folder: Path, *, name: str = "", holds: str | Path = LISTS) -> Path | None:
     """The year's folder: ``folder`` itself, or ``VOC20NN`` in it or in its ``VOCdevkit``; None where there is none.
 
     Args:
         folder: The user's.
         name: Of the data set: where several years lie side by side its last two digits choose (``voc07``).
+        holds: The sub-folder that makes it one.
 
     Raises:
         UserError: Several years, none of them the name's.
     """
-    if (folder / LISTS).is_dir():
+    if (folder / holds).is_dir():
         return folder
     years = [
         place
         for parent in (folder, folder / "VOCdevkit")
         for place in sorted(parent.glob("VOC20[0-9][0-9]"))
-        if (place / LISTS).is_dir()
+        if (place / holds).is_dir()
     ]
     fitting = [place for place in years if name[-2:].isdigit() and place.name.endswith(name[-2:])]
     if len(years) > 1 and len(fitting) != 1:

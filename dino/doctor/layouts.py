@@ -62,7 +62,7 @@ def look_at(spec: DatasetSpec, root: Path, *, expected: Mapping[str, int]) -> Lo
             case "davis":
                 _look_at_davis(look, spec, root)
             case "revisited":
-                _look_at_revisited(look, root)
+                _look_at_revisited(look, root, spec.name)
             case "copydays":
                 _look_at_copydays(look, root)
             case _:
@@ -155,9 +155,10 @@ def _one_of_each_class(root: Path, images: LabelledImages) -> list[Path]:
 
 
 def _look_at_voc(look: Look, spec: DatasetSpec, root: Path) -> None:
-    year = find_voc(root, name=spec.name)
+    holds = LISTS if spec.layout == "multilabel" else "SegmentationClass"
+    year = find_voc(root, name=spec.name, holds=holds)
     if year is None:
-        raise UserError(f"no {LISTS} in {root}, VOC20NN or VOCdevkit/VOC20NN below it")
+        raise UserError(f"no {holds} in {root}, VOC20NN or VOCdevkit/VOC20NN below it")
     if spec.layout == "multilabel":
         for split, listed in spec.splits.items():
             _look_at_list(look, split, year, read_voc(year, listed), classes=spec.num_classes)
@@ -183,7 +184,11 @@ def _look_at_voc(look: Look, spec: DatasetSpec, root: Path) -> None:
 def _look_at_davis(look: Look, spec: DatasetSpec, root: Path) -> None:
     images, masks = (root / kind / "480p" for kind in ("JPEGImages", "Annotations"))
     for part, listed in spec.splits.items():
-        names = _lines(root / "ImageSets" / "2017" / f"{listed}.txt")
+        file = root / "ImageSets" / "2017" / f"{listed}.txt"
+        if not file.is_file():
+            look.problems.append(f"{part}: no list {file}")
+            continue
+        names = _lines(file)
         absent = [name for name in names if not (images / name).is_dir()]
         uneven = [name for name in names if name not in absent and _stems(masks / name) != _stems(images / name)]
         look.count(part, len(names) - len(absent), "sequences")
@@ -206,10 +211,13 @@ def _first(folder: Path) -> list[Path]:
 # --- Revisited Oxford and Paris, Copydays -----------------------------------------------------------------------------
 
 
-def _look_at_revisited(look: Look, root: Path) -> None:
+def _look_at_revisited(look: Look, root: Path, name: str) -> None:
     from dino.evaluation.retrieval.plain_pickle import load_plain_pickle
 
-    files = sorted(root.glob("gnd_*.pkl"))
+    # Both sets may lie side by side: below one folder, or with their ground truths in one.
+    root = root / name if (root / name / f"gnd_{name}.pkl").is_file() else root
+    own = root / f"gnd_{name}.pkl"
+    files = [own] if own.is_file() else sorted(root.glob("gnd_*.pkl"))
     if not files:
         raise UserError(f"no ground truth gnd_*.pkl in {root}")
     there = {path.stem for path in (root / "jpg").glob("*.jpg")}
