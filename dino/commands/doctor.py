@@ -9,7 +9,9 @@ import sys
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``dino doctor``."""
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-    parser.add_argument("--skip-images", action="store_true", help="neither count nor decode images, nor hash files (slow disks)")
+    parser.add_argument(
+        "--skip-images", action="store_true", help="neither count nor decode images, nor hash files (slow disks)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
