@@ -63,6 +63,7 @@ class FakeRun:
             "metrics": {
                 "top1": {"value": top1, "unit": "%", "n": 100},
                 "top1_k10": {"value": top1 - 1, "unit": "%", "n": 100},
+                "teacher_e30": {"value": top1 - 9, "unit": "%", "n": 100},
             },
             "chance": 5.0,
             "settings": {"k": [10, 20], "headline_k": 20, **settings},

@@ -71,7 +71,8 @@ def test_an_evaluation_is_a_child_and_its_headline_number_stands_on_the_parent(f
     assert child.data.params["settings.headline_k"] == "20"
     assert child.data.tags["study"] == "teacher"
     assert parent.data.metrics["knn.top1"] == 61.5
-    assert "knn.top1_k10" not in parent.data.metrics
+    assert child.data.metrics["teacher_e30"] == 52.5
+    assert not {"knn.top1_k10", "knn.teacher_e30"} & set(parent.data.metrics)
 
 
 def test_data_sets_and_files_are_attached(finished_run, uri, store, tmp_path):
