@@ -7,7 +7,7 @@ ARGS   ?=
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce smoke plan test test-fast test-slurm check format mlflow lock bench clean
+.PHONY: help env reproduce smoke plan test test-fast test-slurm test-tracking check format mlflow lock bench clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ test-fast: env  ## the tests that take no end-to-end run
 
 test-slurm: env  ## the executor on a real Slurm: as root on Debian, installs and starts one for the tests
 	DINO_SLURM_TESTS=1 pytest tests/slurm $(ARGS)
+
+test-tracking: env  ## delivery to a real MLflow server over PostgreSQL, which is installed where root asks for it
+	DINO_POSTGRESQL_TESTS=1 pytest tests/dino/tracking $(ARGS)
 
 check: env  ## formatting, lint, types, workflow lint
 	ruff check .
