@@ -1,4 +1,6 @@
-"""Random resized crops of a whole batch: boxes as torchvision draws them, bicubic resampling as Pillow does it.
+"""Random resized crops of a whole batch: boxes as torchvision draws them, resampling as Pillow does it.
+
+Bicubic for pretraining (protocols A.7), bilinear for linear probes (C.2).
 
 A crop, its resize and its mirror image are one linear map per axis, so a batch of them is two batched matrix products.
 """
@@ -6,6 +8,7 @@ A crop, its resize and its mirror image are one linear map per axis, so a batch 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +21,8 @@ BOX_DRAWS = 2 * TRIES + 2
 """Uniform numbers that one crop needs: area and aspect for each try, then top and left."""
 
 ASPECT = (3 / 4, 4 / 3)
+
+Kernel = Literal["bicubic", "bilinear"]
 
 
 def draw_boxes(uniform: Tensor, *, heights: Tensor, widths: Tensor, scale: tuple[float, float]) -> Tensor:
@@ -61,8 +66,22 @@ def _bicubic(x: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
+def _bilinear(x: Tensor) -> Tensor:
+    """The triangle, Pillow's BILINEAR, at ``x`` >= 0."""
+    return (1 - x).clamp_(min=0)
+
+
+_KERNELS = {"bicubic": _bicubic, "bilinear": _bilinear}
+
+
 def resample_weights(
-    start: Tensor, length: Tensor, *, in_size: int, out_size: int, flip: Tensor | None = None
+    start: Tensor,
+    length: Tensor,
+    *,
+    in_size: int,
+    out_size: int,
+    flip: Tensor | None = None,
+    kernel: Kernel = "bicubic",
 ) -> Tensor:
     """Matrices that crop ``[start, start + length)`` of an axis and resample it to ``out_size`` pixels.
 
@@ -74,6 +93,7 @@ def resample_weights(
         in_size: Pixels of the axis.
         out_size: Pixels wanted.
         flip: (n,) bool, whether to mirror the result.
+        kernel: What pixels are averaged by.
 
     Returns:
         (n, out_size, in_size) float32; each row sums to 1.
@@ -84,12 +104,12 @@ def resample_weights(
         target = torch.where(flip[:, None, None], out_size - target, target)
     step = length / out_size
     position = torch.arange(in_size, device=start.device, dtype=torch.float32)[None, None, :] + 0.5 - start
-    weights = _bicubic(((position - target * step) / step.clamp(min=1.0)).abs_())
+    weights = _KERNELS[kernel](((position - target * step) / step.clamp(min=1.0)).abs_())
     weights *= (position > 0) & (position < length)
     return weights.div_(weights.sum(dim=2, keepdim=True))
 
 
-def crop_resize(images: Tensor, boxes: Tensor, *, size: int, flip: Tensor) -> Tensor:
+def crop_resize(images: Tensor, boxes: Tensor, *, size: int, flip: Tensor, kernel: Kernel = "bicubic") -> Tensor:
     """Cut ``boxes`` out of ``images``, resize to ``size`` and mirror where ``flip`` says so.
 
     Args:
@@ -97,21 +117,22 @@ def crop_resize(images: Tensor, boxes: Tensor, *, size: int, flip: Tensor) -> Te
         boxes: (n, 4) top, left, height, width.
         size: Side of the result.
         flip: (n,) bool.
+        kernel: What pixels are averaged by.
 
     Returns:
         (n, 3, size, size) float32 in [0, 1].
     """
     n, channels, height, width = images.shape
     top, left, box_height, box_width = boxes.unbind(1)
-    horizontal = resample_weights(left, box_width, in_size=width, out_size=size, flip=flip)
-    vertical = resample_weights(top, box_height, in_size=height, out_size=size).mul_(1 / 255)
+    horizontal = resample_weights(left, box_width, in_size=width, out_size=size, flip=flip, kernel=kernel)
+    vertical = resample_weights(top, box_height, in_size=height, out_size=size, kernel=kernel).mul_(1 / 255)
     # Pillow also goes horizontally first and cuts the overshoot in between.
     narrow = torch.bmm(images.reshape(n, channels * height, width).float(), horizontal.transpose(1, 2)).clamp_(0, 255)
     result = torch.matmul(vertical[:, None], narrow.view(n, channels, height, size))
     return result.clamp_(0, 1)
 
 
-def crop_resize_one(image: Tensor, box: list[int], *, size: int, flip: bool) -> Tensor:
+def crop_resize_one(image: Tensor, box: list[int], *, size: int, flip: bool, kernel: Kernel = "bicubic") -> Tensor:
     """The same for one image, in whole numbers by torch's uint8 kernel (Pillow's within 2/255, a fifth of its time).
 
     Args:
@@ -119,17 +140,20 @@ def crop_resize_one(image: Tensor, box: list[int], *, size: int, flip: bool) -> 
         box: Top, left, height, width.
         size: Side of the result.
         flip: Whether to mirror.
+        kernel: What pixels are averaged by.
 
     Returns:
         (3, size, size) uint8.
     """
     top, left, height, width = box
     crop = image[None, :, top : top + height, left : left + width]
-    resized = F.interpolate(crop, (size, size), mode="bicubic", antialias=True)[0]
+    resized = F.interpolate(crop, (size, size), mode=kernel, antialias=True)[0]
     return resized.flip(2) if flip else resized
 
 
-def crop_resize_each(images: list[Tensor], boxes: Tensor, *, size: int, flip: Tensor) -> Tensor:
+def crop_resize_each(
+    images: list[Tensor], boxes: Tensor, *, size: int, flip: Tensor, kernel: Kernel = "bicubic"
+) -> Tensor:
     """All views of images of any size, one at a time.
 
     Args:
@@ -137,11 +161,12 @@ def crop_resize_each(images: list[Tensor], boxes: Tensor, *, size: int, flip: Te
         boxes: (views * B, 4), view-major.
         size: Side of the result.
         flip: (views * B,) bool.
+        kernel: What pixels are averaged by.
 
     Returns:
         (views * B, 3, size, size) uint8.
     """
     result = torch.empty(len(boxes), 3, size, size, dtype=torch.uint8)
     for row, (box, mirror) in enumerate(zip(boxes.tolist(), flip.tolist(), strict=True)):
-        result[row] = crop_resize_one(images[row % len(images)], box, size=size, flip=mirror)
+        result[row] = crop_resize_one(images[row % len(images)], box, size=size, flip=mirror, kernel=kernel)
     return result

@@ -1,0 +1,1 @@
+"""Linear probes on frozen backbones (protocols C.2; paper Table 2, App. F)."""
