@@ -4,6 +4,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from workflow.bounds import set_bounds
 from workflow.session import Session
 
 min_version("9.27")
@@ -16,6 +17,7 @@ session = Session.open(
     config, root=Path(workflow.basedir), main=workflow.is_main_process
 )
 planner = session.planner
+set_bounds(workflow)
 
 
 wildcard_constraints:

@@ -167,6 +167,7 @@ def test_a_requeued_job_goes_on_from_its_state_and_is_one_job(slurm: Slurm, tmp_
 
 
 def test_a_job_out_of_time_saves_its_state_and_is_requeued(slurm: Slurm, tmp_path: Path) -> None:
+    # Slurm looks at time limits every 30 s: warned 50 s before a limit of 60 s, a job hears of it 10 to 40 s on.
     write_program(tmp_path, "count.py", COUNTER)
     run = slurm.snakemake(
         tmp_path, "--submitit-signal-delay", "50",
@@ -174,7 +175,7 @@ def test_a_job_out_of_time_saves_its_state_and_is_requeued(slurm: Slurm, tmp_pat
             rule count:
                 output: "counted"
                 resources: mem_mb=100, runtime=1
-                shell: "python3 count.py state 200 {output}"
+                shell: "python3 count.py state 450 {output}"
         """,
     )  # fmt: skip
     run.succeed(150)
