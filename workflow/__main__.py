@@ -80,6 +80,8 @@ def _add_plan_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
         command.add_argument("--scale", help="a file of workflow/scales/ (default: that of workflow/config.yaml)")
         command.add_argument("--studies", help="names separated by commas, headline or all")
         command.add_argument("--seeds", type=int, help="runs of each variant")
+        command.add_argument("--evaluations", help="those that run, separated by commas, or all")
+        command.add_argument("--weights", help="pretrained, released or released-only")
         command.set_defaults(run=_run_plan_command)
 
 
@@ -88,10 +90,17 @@ def _run_plan_command(options: argparse.Namespace) -> None:
     from workflow.plan import make_plan
     from workflow.settings import load_settings
 
-    chosen = {key: getattr(options, key) for key in ("scale", "studies", "seeds") if getattr(options, key) is not None}
+    keys = ("scale", "studies", "seeds", "evaluations", "weights")
+    chosen = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
     settings = load_settings(options.root, **chosen)
     plan = make_plan(
-        scale=settings.scale, studies=settings.studies, seeds=settings.seeds, root=options.root, assume_data=True
+        scale=settings.scale,
+        studies=settings.studies,
+        seeds=settings.seeds,
+        root=options.root,
+        evaluations=settings.evaluations,
+        weights=settings.weights,
+        assume_data=True,
     )
     print("\n".join(cost_lines(plan) if options.command == "cost" else run_lines(plan)))
 

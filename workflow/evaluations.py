@@ -64,12 +64,19 @@ def find_evaluation(metric: str) -> Evaluation:
     return evaluations()[metric.split(".")[0]]
 
 
+def is_machine_metric(metric: str) -> bool:
+    """Whether a study's metric is the machine's as much as the network's: seconds, bytes, images a second."""
+    name, _, rest = metric.partition(".")
+    evaluation = evaluations().get(name)
+    return evaluation is not None and rest in evaluation.kind.machine
+
+
 def metric_words(metric: str) -> str:
     """A metric's name for people: ``knn_1pct.top1_k200`` -> ``k-NN, 1 % of the labels: top-1 (%), k = 200``."""
     name, _, rest = metric.partition(".")
     evaluation = evaluations().get(name)
     if evaluation is None:
-        return metric
+        return f"mean, {rest.replace('_', ' ')}" if name == "mean" else metric
     joint = ": " if "," in evaluation.shown else " "
     return f"{evaluation.shown}{joint if evaluation.shown else ''}{evaluation.kind.words(rest)}"
 
@@ -100,7 +107,7 @@ def _read(name: str, values: Any, document: Document) -> Evaluation:
 
 def _check_settings(evaluation: Evaluation, document: Document) -> None:
     model = SETTINGS[evaluation.protocol]
-    layers = {(evaluation.name,): evaluation.model_extra or {}}
+    layers: dict[tuple[str, ...], dict[str, Any]] = {(evaluation.name,): evaluation.model_extra or {}}
     layers |= {(evaluation.name, "by_architecture", key): said for key, said in evaluation.by_architecture.items()}
     for where, said in layers.items():
         try:

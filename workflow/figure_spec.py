@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from dino.config import RunConfig
 from workflow.evaluations import evaluations
@@ -20,34 +20,45 @@ if TYPE_CHECKING:
     from workflow.documents import Document
     from workflow.studies import Study
 
+DRAWING_VERSION = 1
+"""Raised by hand when code changes how figures look: all are drawn again."""
 JOURNAL = ("loss", "teacher_entropy", "kl")
 """The journal's quantities that curves may show, as ``pretrain.<quantity>``."""
 
+Kind = Literal["points", "bars", "scatter", "curves"]
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+_List = Annotated[list[str], Field(min_length=1)]
+Names = Annotated[_List, BeforeValidator(_listed, json_schema_input_type=str | _List)]
+"""Names of metrics or quantities; one needs no list."""
+
 
 class FigureSpec(BaseModel):
-    """The key ``figure`` of a study; a word alone is its ``kind``."""
+    """How a figure is drawn."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["points", "bars", "scatter", "curves"] = "points"
+    kind: Kind = "points"
     x: str | None = None
     """The metric of a scatter's x axis."""
-    y: Annotated[list[str], Field(min_length=1)] | None = None
+    y: Names | None = None
     """What is drawn, a panel each: metrics of the study (all where nothing is said), or quantities of curves."""
     log_x: bool = False
     """Whether the x axis of a scatter is logarithmic."""
     join: str | None = None
     """A configuration field: points of a scatter with the same value share a colour and a line."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: object) -> object:
-        """``figure: bars``; and one quantity needs no list."""
-        if isinstance(value, str):
-            return {"kind": value}
-        if isinstance(value, dict) and isinstance(value.get("y"), str):
-            return {**value, "y": [value["y"]]}
-        return value
+
+def _short(value: object) -> object:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Figure = Annotated[FigureSpec, BeforeValidator(_short, json_schema_input_type=Kind | FigureSpec)]
+"""The key ``figure`` of a study; a word alone is its ``kind``."""
 
 
 def check_figure(study: Study, document: Document) -> None:
@@ -74,6 +85,8 @@ def check_figure(study: Study, document: Document) -> None:
             document.fail_unknown(
                 ("figure", "y", index, name), known, what="quantity" if spec.kind == "curves" else "metric"
             )
+    if spec.kind == "curves" and len({name.split(".")[0] for name in spec.y or []}) > 1:
+        document.fail(("figure", "y"), "curves of one figure are quantities of one evaluation, or of the journal")
     if spec.join is not None and spec.join not in RunConfig.model_fields:
         document.fail_unknown(("figure", "join", spec.join), RunConfig.model_fields, what="configuration field")
 

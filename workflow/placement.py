@@ -1,4 +1,4 @@
-"""Evaluations as they run at one scale: which data set plays the part, which share of its labels, with which settings."""
+"""Evaluations as they run at one scale: which data set plays the part, which share of its labels, which settings."""
 
 from __future__ import annotations
 

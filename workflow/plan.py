@@ -15,6 +15,7 @@ from workflow.placement import DataState, Placed, Placement, data_state
 from workflow.protocols import metrics_file, run_dir
 from workflow.scales import NoCounterpart, Scale, architecture_key, load_scale, scale_names
 from workflow.settings import headline_studies
+from workflow.snapshots import missing_snapshots
 from workflow.studies import Study, Variant, load_study, study_names
 from workflow.weights import missing_weights, weights_fields, weights_run
 
@@ -80,6 +81,8 @@ class Plan:
     seeds: int
     placement: Placement
     weights: WeightsChoice = "pretrained"
+    evaluations: Sequence[str] | Literal["all"] = "all"
+    """The evaluations that run."""
     runs: dict[str, PlannedRun] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     data: dict[str, DataState] = field(default_factory=dict)
@@ -117,9 +120,9 @@ def make_plan(
 ) -> Plan:
     """Expand studies x variants x seeds at ``scale``; ``root`` is the project's folder.
 
-    Only ``evaluations`` run; the cells of others say so. ``weights`` says whether the authors' released weights stand in
-    for the pretrainings that they are of. With ``assume_data`` missing data sets and weights are taken to be there: what
-    would run, for estimates of cost.
+    Only ``evaluations`` run; the cells of others say so. ``weights`` says whether the authors' released weights stand
+    in for the pretrainings that they are of. With ``assume_data`` missing data sets and weights are taken to be there:
+    what would run, for estimates of cost.
 
     Raises:
         UserError: A mistake in a study or scale, or an unknown name (the nearest is suggested).
@@ -129,15 +132,23 @@ def make_plan(
     loaded = load_scale(root / "workflow" / "scales", scale)
     if weights != "pretrained" and not loaded.comparable:
         raise UserError(
-            f"weights={weights} needs a scale with the paper's networks and images (`comparable: true`), such as paper: "
-            f"{scale} has others"
+            f"weights={weights} needs a scale with the paper's networks and images (`comparable: true`), such as "
+            f"paper: {scale} has others"
         )
     data: dict[str, DataState] = {}
     placement = Placement(
         loaded, asked=_asked(evaluations), assume_data=assume_data, state=lambda name: _state(name, data)
     )
     chosen = {name: load_study(root / "ablations" / f"{name}.yaml") for name in choose_studies(studies, root)}
-    plan = Plan(scale=loaded, studies=chosen, seeds=seeds, placement=placement, weights=weights, data=data)
+    plan = Plan(
+        scale=loaded,
+        studies=chosen,
+        seeds=seeds,
+        placement=placement,
+        weights=weights,
+        evaluations=evaluations,
+        data=data,
+    )
     known_scales = scale_names(root / "workflow" / "scales")
     for study in plan.studies.values():
         for name in study.limits:
@@ -265,12 +276,14 @@ def _add_cells(plan: Plan, study: Study, name: str, variant: Variant, seed: int,
 
 
 def _unmeasurable(run: PlannedRun, placed: Placed) -> str | None:
-    """Why a run has no such number by its nature."""
-    if placed.protocol != "pretrain":
+    """Why a run has no such number: by its nature, or since it finished without what would have been measured."""
+    if placed.protocol not in ("pretrain", "knn_curve"):
         return None
     if run.config is None:
         return "these weights were trained elsewhere"
-    return "random weights are not trained" if run.config.epochs == 0 else None
+    if run.config.epochs == 0:
+        return "random weights are not trained"
+    return missing_snapshots(run.run_dir, run.config, placed.name) if placed.protocol == "knn_curve" else None
 
 
 def _table_order(plan: Plan) -> Callable[[Cell], tuple[int, int, int, int]]:

@@ -184,7 +184,33 @@ class Planner:
 
         return files
 
+    def training_files(self, wildcards: Wildcards) -> list[str]:
+        """What pretraining wrote of itself, for each run that a study trains."""
+        plan = self.study_plan(wildcards)
+        runs = [plan.runs[cell.run_id] for cell in plan.cells_of(wildcards.study) if cell.run_id in plan.runs]
+        trained = [run for run in runs if run.config is not None and run.config.epochs > 0]
+        return list(dict.fromkeys(str(run.run_dir / "metrics" / "pretrain.json") for run in trained))
+
+    def curves(self, wildcards: Wildcards) -> list[str]:
+        """The training curves of each configured study that trains something."""
+        scale = getattr(wildcards, "scale", self.settings.scale)
+        plan = self.plan(scale)
+        trained = {run.run_id for run in plan.runs.values() if run.config is not None and run.config.epochs > 0}
+        studies = [study for study in plan.studies if any(cell.run_id in trained for cell in plan.cells_of(study))]
+        return [f"results/{scale}/figures/{study}-curves.png" for study in studies]
+
     # --- parameters: what makes a job's output stale ------------------------------------------------------------------
+
+    @cached_property
+    def choices(self) -> str:
+        """The call's settings that decide what is in a plan, as options of `python -m workflow table` and others."""
+        settings = self.settings
+        words = [f"--seeds {settings.seeds}"]
+        if settings.evaluations != "all":
+            words.append(f"--evaluations {','.join(settings.evaluations)}")
+        if settings.weights != "pretrained":
+            words.append(f"--weights {settings.weights}")
+        return " ".join(words)
 
     def data_version(self, wildcards: Wildcards) -> str:
         """Changes with a generated set's settings."""

@@ -19,7 +19,7 @@ from dino.config import RECIPES, RunConfig, load_recipe
 from dino.errors import UserError
 from workflow.documents import Document, build_model, fail_validation, read_document
 from workflow.evaluations import unknown_metric
-from workflow.figure_spec import FigureSpec, check_figure
+from workflow.figure_spec import Figure, FigureSpec, check_figure
 from workflow.picture_spec import Picture, check_pictures
 from workflow.results.claims import FUNCTIONS, check_claim
 from workflow.weights import known_weights
@@ -100,7 +100,7 @@ class Study(_Model):
     """The variant that the others are compared with."""
     axis: str | None = None
     """The configuration field that the variants vary, for plots."""
-    figure: FigureSpec = FigureSpec()
+    figure: Figure = FigureSpec()
     """How its figure is drawn: a word (``bars``), or a mapping (`workflow.figure_spec`)."""
     pictures: dict[str, Picture] = {}
     """What is drawn of single networks."""

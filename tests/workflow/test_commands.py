@@ -58,6 +58,22 @@ def test_cost_at_the_papers_scale_comes_from_table_8(project):
     assert "imagenet" in text
 
 
+def test_cost_of_other_backbones_follows_the_throughputs_of_table_1(project):
+    plan = make_plan(scale="paper", studies=["patch_size"], root=project, assume_data=True)
+    hours = {run.config.arch + str(run.config.patch_size): paper_gpu_hours(run) for run in plan.runs.values()}
+    assert hours["vit_small8"] == pytest.approx(20.3 * 16 * 3 * 1007 / 180)
+    assert hours["vit_base8"] == pytest.approx(24.2 * 16 * 3 * 1007 / 63)
+    text = "\n".join(cost_lines(plan))
+    assert "by the ratios of Table 1's throughputs" in text
+    assert "evaluations that wait: 5 k-NN, 5 throughput" in text
+
+
+def test_eight_local_crops_lie_between_six_and_ten(project):
+    plan = make_plan(scale="paper", studies=["readme"], root=project, assume_data=True)
+    vanilla = next(run for run in plan.runs.values() if run.config.epochs == 100 and run.config.arch == "vit_small")
+    assert paper_gpu_hours(vanilla) == pytest.approx((20.3 + 24.2) / 2 * 16)
+
+
 def test_cost_is_unknown_until_a_run_has_finished(project):
     def text() -> str:
         return "\n".join(cost_lines(make_plan(scale="smoke", root=project)))

@@ -27,7 +27,8 @@ FAKE_DINO = """\
 echo "$@" >> "$FAKE_CALLS"
 case "$1" in
   generate) mkdir -p "$4"; echo '{}' > "$4/manifest.json" ;;
-  pretrain) if [ -n "$FAKE_SLEEP" ]; then sleep "$FAKE_SLEEP"; fi; echo weights > "$4/checkpoint.pth" ;;
+  pretrain) if [ -n "$FAKE_SLEEP" ]; then sleep "$FAKE_SLEEP"; fi
+    mkdir -p "$4/metrics"; echo weights > "$4/checkpoint.pth"; echo pretrain > "$4/metrics/pretrain.json" ;;
   *) while [ $# -gt 0 ]; do
        if [ "$1" = --output ]; then mkdir -p "$(dirname "$2")"; echo "$1" > "$2"; fi
        shift
@@ -37,12 +38,13 @@ esac
 
 FAKE_PYTHON = """\
 #!/bin/sh
-# `python -m workflow table|figure|report` touch their files; everything else is the real python.
+# `python -m workflow table|figure|curves|report` touch their files; everything else is the real python.
 if [ "$1" = -m ] && [ "$2" = workflow ]; then
   case "$3" in
     table) for kind in csv md tex; do mkdir -p results/smoke/tables; : > "results/smoke/tables/$4.$kind"; done; exit ;;
-    figure) mkdir -p results/smoke/figures
-      for end in .png .pdf -curves.png -curves.pdf; do : > "results/smoke/figures/$4$end"; done; exit ;;
+    figure) mkdir -p results/smoke/figures; for end in png pdf; do : > "results/smoke/figures/$4.$end"; done; exit ;;
+    curves) mkdir -p results/smoke/figures
+      for end in png pdf; do : > "results/smoke/figures/$4-curves.$end"; done; exit ;;
     report) mkdir -p results/smoke/report; : > results/smoke/report/index.html; exit ;;
   esac
 fi
@@ -152,6 +154,7 @@ def test_added_row_runs_once_with_its_evaluation_and_what_shows_it(done: Path):
         "evaluate_knn": 1,
         "make_table": 1,
         "make_figure": 1,
+        "make_curves": 1,
         "make_report": 1,
     }
     assert "tables/teacher_temperature.csv" in made(output)
@@ -164,7 +167,7 @@ def test_removed_row_only_changes_what_showed_it(done: Path):
     start, end = text.index("  m099:\n"), text.index("  m0999:\n")
     claims = text.index("claims:")
     path.write_text(text[:start] + text[end:claims], encoding="utf-8")
-    assert planned(done) == {"make_table": 1, "make_figure": 1, "make_report": 1}
+    assert planned(done) == {"make_table": 1, "make_figure": 1, "make_curves": 1, "make_report": 1}
 
 
 @pytest.mark.parametrize(
@@ -175,7 +178,7 @@ def test_removed_row_only_changes_what_showed_it(done: Path):
 def test_label_or_published_value_trains_nothing(done: Path, old: str, new: str):
     replace(done, "ablations/teacher.yaml", old, new)
     output = snakemake(done, "-n")
-    assert jobs(output) == {"make_table": 1, "make_figure": 1, "make_report": 1}
+    assert jobs(output) == {"make_table": 1, "make_figure": 1, "make_curves": 1, "make_report": 1}
     assert "tables/teacher.csv" in made(output)
 
 
@@ -190,6 +193,40 @@ def test_comments_and_key_order_change_nothing(done: Path):
 def test_space_in_a_shell_line_changes_nothing(done: Path):
     replace(done, "workflow/rules/pretrain.smk", '"dino pretrain {input.config}', '"dino  pretrain {input.config}')
     assert planned(done) == {}
+
+
+def test_a_lost_or_changed_figure_is_drawn_again_alone(done: Path):
+    figures = done / "results/smoke/figures"
+    (figures / "teacher-curves.png").unlink()
+    assert planned(done) == {"make_curves": 1, "make_report": 1}
+    snakemake(done, "--cores", "2")
+    replace(done, "workflow/figure_spec.py", "DRAWING_VERSION = 1", "DRAWING_VERSION = 2")
+    assert planned(done) == {"make_figure": 3, "make_curves": 3, "make_report": 1}
+
+
+def test_runs_of_a_curve_keep_snapshots_whatever_is_asked_for_first(finished: Path):
+    calls = (finished / "calls.txt").read_text(encoding="utf-8").splitlines()
+    kept = [call for call in calls if call.startswith("pretrain") and "--snapshots 0" not in call]
+    assert len(kept) == 1  # the momentum teacher of Fig. 6, though teacher_curves was not asked for
+    assert "--snapshots 2" in kept[0]
+
+
+def test_a_run_that_finished_without_snapshots_is_not_trained_again(done: Path):
+    config = ["studies=[teacher,teacher_curves]"]
+    counts = jobs(snakemake(done, "-n", config=config))
+    assert (counts["pretrain"], counts["evaluate_knn_curve"]) == (1, 1)  # ResNet-50 only
+    for folder in (done / "results/smoke/runs").glob("*-s0-*"):
+        (folder / "snapshots").mkdir()
+    counts = jobs(snakemake(done, "-n", config=config))
+    assert (counts["pretrain"], counts["evaluate_knn_curve"]) == (1, 2)
+
+
+def test_pictures_are_drawn_of_the_networks_of_a_study(done: Path):
+    output = snakemake(done, "-n", config=["studies=pictures"])
+    counts = jobs(output)
+    assert (counts["pretrain"], counts["draw_attention"], counts["draw_tsne"]) == (2, 3, 1)
+    assert "pictures/pictures/heads/index.json" in made(output)
+    assert "pictures/pictures/classes.png" in made(output)
 
 
 def test_changed_override_trains_that_row_alone(done: Path):

@@ -105,14 +105,14 @@ def test_variants_are_checked_in_the_papers_units_first():
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("multiply:", "multipy:", ["unknown key 'multipy'", "did you mean 'multiply'"]),
+        ("subsets:", "subset:", ["unknown key 'subset'", "did you mean 'subsets'"]),
         ("  out_dim:", "  out_dims:", ["unknown key 'out_dims'", "did you mean 'out_dim'"]),
-        ("  batch_size: 32", "  batchsize: 32", ["unknown key 'batchsize'", "did you mean 'batch_size'"]),
+        ("  local_crop_size:", "  local_cropsize:", ["unknown key 'local_cropsize'", "did you mean 'local_crop_size'"]),
         ("headline_k: 5,", "headline_k: 7,", ["protocols.knn", "headline_k must be one of k"]),
         ("300: 2,", "300: 0.5,", ["'epochs'", "must not fall"]),
         ("  evaluate_knn:", "  evaluate_kn:", ["unknown rule 'evaluate_kn'", "did you mean 'evaluate_knn'"]),
-        ("embed_dim: 32,", "embeddim: 32,", ["unknown key 'embeddim'", "did you mean 'embed_dim'"]),
-        ("  batch_size: 32", "  seed: 3", ["set.seed"]),
+        ("vit_nano, patch_size: 2, embed_dim", "vit_nano, patch_size: 2, embeddim", ["unknown key 'embeddim'"]),
+        ("  head_hidden_dim: 64", "  seed: 3", ["set.seed"]),
     ],
 )
 def test_mistake_in_a_scale_names_file_line_and_key(project, edit, old: str, new: str, words: list[str]):

@@ -2,7 +2,7 @@
 
 The language is a subset of Python's expressions, read with `ast` and never handed to `eval`:
 
-* a cell, ``variant.protocol.metric`` (``momentum.knn.top1``), ``chance`` (the accuracy of guessing, in their unit),
+* a cell, ``variant.evaluation.metric`` (``momentum.knn.top1``), ``chance`` (the accuracy of guessing, in their unit),
   numbers;
 * ``+ - * /``, ``abs``, ``min``, ``max``, ``mean``;
 * ``<  <=  >  >=``, also chained, and ``and``, ``or``, ``not`` over such comparisons.
@@ -50,11 +50,15 @@ _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 
 @dataclass(frozen=True)
 class Measurement:
-    """One measured number: its value, its unit and the number of test samples behind it (None where unknown)."""
+    """One measured number: its value, its unit and the number of test samples behind it (None where unknown).
+
+    ``error`` is its standard error where that is not the binomial one: of a mean or difference of other numbers.
+    """
 
     value: float
     n: int | None = None
     unit: str = "%"
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,12 @@ class _Quantity:
 
 
 def standard_error(measurement: Measurement) -> float:
-    """Binomial standard error of a proportion, in its own unit; 0 where the test set's size or the unit gives none.
+    """Its own ``error``, or the binomial one of a proportion; 0 where the test set's size or the unit gives none.
 
     One success and one failure are added (Laplace), so that 0 % and 100 % of a finite test set are not taken for exact.
     """
+    if measurement.error is not None:
+        return measurement.error
     unit = {"%": 100.0, "fraction": 1.0, "": 1.0}.get(measurement.unit)
     if unit is None or not measurement.n or not 0.0 <= measurement.value <= unit:
         return 0.0
@@ -97,7 +103,7 @@ def standard_error(measurement: Measurement) -> float:
 
 
 def parse_claim(text: str) -> frozenset[str]:
-    """The cells that a claim names, as ``variant.protocol.metric``.
+    """The cells that a claim names, as ``variant.evaluation.metric``.
 
     Raises:
         UserError: The text is outside the language above; the part is named.
@@ -119,6 +125,11 @@ def check_claim(text: str, *, variants: Sequence[str], metrics: Sequence[str]) -
         if metric not in metrics:
             raise UserError(f"claim '{text}': the study has no metric '{metric}'{suggest(metric, metrics)}")
     return names
+
+
+def uses_chance(text: str) -> bool:
+    """Whether a claim compares with the accuracy of guessing."""
+    return any(isinstance(node, ast.Name) and node.id == "chance" for node in ast.walk(_parse(text)[0]))
 
 
 def split_cell(name: str) -> tuple[str, str]:
@@ -152,7 +163,7 @@ def evaluate(
     seeds = sorted(set.intersection(*(set(values[name]) for name in names)))
     if not seeds:
         return ClaimVerdict("not run", "no seed has all of its cells")
-    if chance is None and any(isinstance(node, ast.Name) and node.id == "chance" for node in ast.walk(tree)):
+    if chance is None and uses_chance(text):
         raise UserError(f"claim '{text}' uses chance, but its protocol writes no chance level")
     asked = len(set.union(*(set(values[name]) for name in names)))
     share = f"{len(seeds)} of {asked} seeds measured" if len(seeds) < asked else ""
@@ -293,7 +304,7 @@ def _parse(text: str) -> tuple[ast.expr, frozenset[str]]:
     names: set[str] = set()
     _check_condition(tree, text, names)
     if not names:
-        raise UserError(f"claim '{text}' names no cell; write one as variant.protocol.metric, e.g. momentum.knn.top1")
+        raise UserError(f"claim '{text}' names no cell; write one as variant.evaluation.metric, e.g. momentum.knn.top1")
     return tree, frozenset(names)
 
 
@@ -330,13 +341,13 @@ def _check_number(node: ast.expr, text: str, names: set[str]) -> None:
             return
         case ast.Name():
             raise UserError(
-                f"claim '{text}': unknown name '{part}'; a cell is variant.protocol.metric, e.g. {part}.knn.top1"
+                f"claim '{text}': unknown name '{part}'; a cell is variant.evaluation.metric, e.g. {part}.knn.top1"
             )
         case ast.Attribute():
             name = _dotted(node)
             if name is None or name.count(".") != 2:
                 raise UserError(
-                    f"claim '{text}': '{part}' is no cell; write variant.protocol.metric, e.g. momentum.knn.top1"
+                    f"claim '{text}': '{part}' is no cell; write variant.evaluation.metric, e.g. momentum.knn.top1"
                 )
             names.add(name)
         case ast.UnaryOp(op=ast.USub() | ast.UAdd()):

@@ -1,10 +1,10 @@
-"""The commands that make artefacts from a plan's metrics files: ``table``, ``figure`` and ``report``."""
+"""The commands that make artefacts from a plan's metrics files: ``table``, ``figure``, ``curves``, ``report``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 if TYPE_CHECKING:
     from workflow.plan import Plan
@@ -14,10 +14,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the three commands; each sets ``run`` to its handler, which takes the parsed options."""
+    """Add the commands; each sets ``run`` to its handler, which takes the parsed options."""
     for name, handler, line in (
         ("table", run_table, "write tables/<study>.csv, .md and .tex"),
-        ("figure", run_figure, "draw figures/<study>.png and .pdf, and <study>-curves"),
+        ("figure", run_figure, "draw figures/<study>.png and .pdf"),
+        ("curves", run_curves, "draw figures/<study>-curves.png and .pdf: the training of its runs"),
     ):
         command = commands.add_parser(name, help=line, description=f"{line[0].upper()}{line[1:]}.")
         command.add_argument("study", help="a study in ablations/")
@@ -33,8 +34,17 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_shared(command: argparse.ArgumentParser) -> None:
+    from workflow.plan import WeightsChoice
+
     command.add_argument("--scale", default="laptop", help="a scale in workflow/scales/ (default: laptop)")
     command.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 (default: 1)")
+    command.add_argument("--evaluations", default="all", help="the evaluations that run, separated by commas, or all")
+    command.add_argument(
+        "--weights",
+        choices=get_args(WeightsChoice),
+        default="pretrained",
+        help="released: the authors' weights in place of the pretrainings they are of; released-only: nothing else",
+    )
     command.add_argument(
         "--results", type=Path, metavar="DIR", help="folder of runs/, tables/, figures/ (default: results/<scale>)"
     )
@@ -47,7 +57,15 @@ def _root(options: argparse.Namespace) -> Path:
 def _plan(options: argparse.Namespace, studies: list[str] | str) -> tuple[Plan, Path]:
     from workflow.plan import make_plan
 
-    plan = make_plan(scale=options.scale, studies=studies, seeds=options.seeds, root=_root(options))
+    evaluations = options.evaluations if options.evaluations == "all" else options.evaluations.split(",")
+    plan = make_plan(
+        scale=options.scale,
+        studies=studies,
+        seeds=options.seeds,
+        root=_root(options),
+        evaluations=evaluations,
+        weights=options.weights,
+    )
     return plan, options.results or Path("results") / options.scale
 
 
@@ -63,14 +81,22 @@ def run_table(options: argparse.Namespace) -> None:
 
 
 def run_figure(options: argparse.Namespace) -> None:
-    """Draw one study's figures."""
-    from workflow.results.curves import draw_curves
+    """Draw one study's figure."""
     from workflow.results.figures import draw_figure
     from workflow.results.summary import summarise
 
     plan, folder = _plan(options, [options.study])
-    results = summarise(plan, options.study, results=folder)
-    for path in [*draw_figure(results, folder / "figures"), *draw_curves(results, folder / "figures")]:
+    for path in draw_figure(summarise(plan, options.study, results=folder), folder / "figures"):
+        print(path)
+
+
+def run_curves(options: argparse.Namespace) -> None:
+    """Draw the training curves of one study's runs."""
+    from workflow.results.curves import draw_curves
+    from workflow.results.summary import summarise
+
+    plan, folder = _plan(options, [options.study])
+    for path in draw_curves(summarise(plan, options.study, results=folder), folder / "figures"):
         print(path)
 
 

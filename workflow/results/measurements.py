@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dino.errors import UserError
+from workflow.weights import is_weights_run
 
 if TYPE_CHECKING:
     from workflow.plan import Cell
@@ -26,6 +27,7 @@ COLUMNS = [
     "value",
     "unit",
     "n",
+    "error",
     "chance",
     "run_id",
     "path",
@@ -42,6 +44,8 @@ class Metric(BaseModel):
     value: Annotated[float, Field(allow_inf_nan=False)]
     unit: str = "%"
     n: Annotated[int, Field(ge=1)] | None = None
+    error: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Its standard error where that is not the binomial one."""
 
 
 class MetricsFile(BaseModel):
@@ -102,7 +106,7 @@ def read_measurements(study: Study, cells: Iterable[Cell]) -> pd.DataFrame:
     A cell that was not run, or whose file does not exist yet, has no ``value`` and says why in ``missing``.
 
     Raises:
-        UserError: A metrics file is malformed, belongs to another run, or lacks the metric.
+        UserError: A metrics file is malformed or belongs to another run.
     """
     order = {name: position for position, name in enumerate(study.variants)}
     rows = []
@@ -121,17 +125,19 @@ def read_measurements(study: Study, cells: Iterable[Cell]) -> pd.DataFrame:
             row |= _measured(cell.file, cell)
         rows.append(row)
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    return frame.astype({"seed": "int64", "value": "float64", "n": "Int64", "chance": "float64"})
+    return frame.astype({"seed": "int64", "value": "float64", "n": "Int64", "error": "float64", "chance": "float64"})
 
 
 def _measured(path: Path, cell: Cell) -> dict[str, Any]:
     if not path.is_file():
         return {"missing": "not yet"}
     document = read_metrics_file(path)
-    if cell.run_id is not None and document.run_id != cell.run_id:
-        raise UserError(f"{path}: it is of run {document.run_id}, not {cell.run_id}; delete it and run snakemake again")
+    run = None if cell.run_id is None or is_weights_run(cell.run_id) else cell.run_id
+    if document.run_id != run:
+        raise UserError(f"{path}: it is of run {document.run_id}, not {run}; delete it and run snakemake again")
     name = cell.metric.split(".", 1)[1]
-    if name not in document.metrics:
-        raise UserError(f"{path}: no metric '{name}' (it has: {', '.join(sorted(document.metrics))})")
+    if name not in document.metrics:  # a k beyond the training set, more blocks than there are, ...
+        return {"missing": f"this evaluation gave no {name} here"}
     metric = document.metrics[name]
-    return {"value": metric.value, "unit": metric.unit, "n": metric.n, "chance": document.chance}
+    facts = {"value": metric.value, "unit": metric.unit, "n": metric.n, "error": metric.error}
+    return {**facts, "chance": document.chance}

@@ -91,6 +91,7 @@ def read_curves(folder: Path) -> list[dict[str, float]]:
 _COLLAPSES = {
     "uniform": "collapse to the uniform output (teacher entropy at ln K)",
     "one-hot": "collapse to one prototype (teacher entropy at 0)",
+    "constant": "collapse to a constant output (the teacher's vectors have no spread)",
 }
 
 

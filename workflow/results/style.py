@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import matplotlib as mpl
 
 from dino.files import atomic_path
+from workflow.evaluations import evaluations, metric_words
 from workflow.results.summary import StudyResults
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart with any colour vision, and in grey by the markers' shapes.
@@ -52,6 +55,17 @@ RC: dict[str, Any] = {
 }
 
 
+@dataclass
+class Drawing:
+    """A figure without its title and legend."""
+
+    figure: Figure
+    entries: dict[str, Any]
+    """What the legend names, with handles."""
+    finish: Callable[[], None] = lambda: None
+    """Called when title and legend have their places, and the panels theirs."""
+
+
 @contextmanager
 def figure_style() -> Iterator[None]:
     """Draw with the project's style and without a display; leaves matplotlib's settings as they were."""
@@ -84,13 +98,21 @@ def new_figure(height: float) -> Figure:
     return figure
 
 
-def legend_below(figure: Figure, entries: dict[str, Any], *, columns: int) -> None:
-    """A legend under the panels, name -> handle, with room left beneath it for the provenance."""
-    if not entries:
-        return
-    raise_by = FOOT * 72 / RC["legend.fontsize"]  # in units of the legend's font: above the strip
-    handles, names = list(entries.values()), list(entries)
-    figure.legend(handles, names, loc="outside lower left", ncols=columns, columnspacing=1.6, borderaxespad=raise_by)
+def complete(drawing: Drawing, *, title: str) -> Figure:
+    """The figure with its title and its legend, which stands under the panels and leaves room for the provenance."""
+    figure, entries = drawing.figure, drawing.entries
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    if entries:
+        widest = max(map(len, entries))
+        columns = max(1, min(len(entries), 6, int(112 / (widest + 6))))
+        raise_by = FOOT * 72 / RC["legend.fontsize"]  # in units of the legend's font: above the strip
+        handles, names = list(entries.values()), list(entries)
+        figure.legend(
+            handles, names, loc="outside lower left", ncols=columns, columnspacing=1.6, borderaxespad=raise_by
+        )
+    figure.draw_without_rendering()  # now the layout is final
+    drawing.finish()
+    return figure
 
 
 def save(figure: Figure, stem: Path, *, title: str, results: StudyResults) -> list[Path]:
@@ -107,6 +129,38 @@ def save(figure: Figure, stem: Path, *, title: str, results: StudyResults) -> li
         with atomic_path(paths[-1]) as temporary:
             figure.savefig(temporary, metadata=entries)
     return paths
+
+
+def plain_spines(axes: Axes, *, keep: Sequence[str] = ("left", "bottom")) -> None:
+    """Only the sides in ``keep`` have a line; grids lie under what is drawn."""
+    axes.set_axisbelow(True)
+    for side in ("left", "bottom", "top", "right"):
+        axes.spines[side].set_visible(side in keep)
+
+
+def draw_error(
+    axes: Axes, place: tuple[float, float], error: float | None, *, along: Literal["x", "y"], colour: str
+) -> None:
+    """An error bar of ``error`` on either side of ``place``; nothing where there is none."""
+    if error:
+        width = {f"{along}err": error}
+        axes.errorbar(*place, **width, fmt="none", ecolor=colour, elinewidth=1.2, capsize=2.0, zorder=3)  # type: ignore[arg-type]
+
+
+def split_words(metric: str) -> tuple[str, str]:
+    """A metric's evaluation and the rest of its words: ``fine-tuning, CIFAR-10`` and ``top-1 (%)``."""
+    name, _, rest = metric.partition(".")
+    evaluation = evaluations().get(name)
+    if name == "mean":
+        return "Mean", evaluations()[rest].shown if rest in evaluations() else rest.replace("_", " ")
+    if evaluation is None or not evaluation.shown:
+        return "", capital(metric_words(metric))
+    return capital(evaluation.shown), evaluation.kind.words(rest)
+
+
+def capital(text: str) -> str:
+    """With a capital letter, but for k-NN."""
+    return text if text.startswith("k-NN") else text[:1].upper() + text[1:]
 
 
 def panel_titles(results: StudyResults) -> tuple[str, str]:

@@ -11,13 +11,23 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from dino.errors import UserError
-from workflow.results.claims import ClaimVerdict, Measurement, evaluate, parse_claim, split_cell, standard_error
+from workflow.evaluations import is_machine_metric
+from workflow.results.claims import (
+    ClaimVerdict,
+    Measurement,
+    evaluate,
+    parse_claim,
+    split_cell,
+    standard_error,
+    uses_chance,
+)
+from workflow.results.derived import Key, derive, zero_like
 from workflow.results.measurements import MetricsFile, read_measurements, read_metrics_file
 from workflow.results.runs import RunFacts, read_run
 from workflow.results.verdicts import DEFAULT_TOLERANCE, Row, Verdict, judge
 
 if TYPE_CHECKING:
-    from workflow.plan import Cell, Plan
+    from workflow.plan import Cell, Plan, PlannedRun
     from workflow.scales import Scale
     from workflow.studies import Claim, Study, Variant
 
@@ -37,6 +47,8 @@ class ResultRow:
     """All runs behind the row, measured or not."""
     random: bool
     """Whether this is the network at its initialisation."""
+    asked: int
+    """How many seeds it was to have: one for external weights."""
 
     @property
     def spread(self) -> float | None:
@@ -78,6 +90,16 @@ class StudyResults:
     def rows_of(self, metric: str) -> list[ResultRow]:
         """The rows of one metric, in the study's order."""
         return [row for row in self.rows if row.metric == metric]
+
+    @cached_property
+    def shared(self) -> list[list[str]]:
+        """Metrics that are one measurement at this scale, since one data set plays several parts."""
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for record in self.frame.dropna(subset=["path"]).to_dict("records"):
+            key = (str(record["variant"]), str(record["path"]), str(record["metric"]).split(".", 1)[1])
+            groups.setdefault(key, []).append(str(record["metric"]))
+        found = [list(dict.fromkeys(metrics)) for metrics in groups.values()]
+        return [metrics for index, metrics in enumerate(found) if len(metrics) > 1 and metrics not in found[:index]]
 
     @cached_property
     def runs(self) -> dict[str, RunFacts]:
@@ -122,56 +144,79 @@ def summarise(plan: Plan, name: str, *, results: Path | None = None) -> StudyRes
     folders = {cell.run_id: cell.file.parent.parent for cell in cells if cell.run_id and cell.file}
     facts = {run_id: read_run(folder) for run_id, folder in folders.items()}
     missing_run = {run_id: _unfinished(run) for run_id, run in facts.items()}
+    random = {cell.variant for cell in cells if cell.run_id and _is_random(plan.runs.get(cell.run_id))}
 
-    bare: dict[tuple[str, str], tuple[Row, list[RunFacts], list[RunFacts]]] = {}
+    bare: dict[Key, _Bare] = {}
     for (variant, metric), group in frame.groupby(["variant", "metric"], sort=False):
         bare[str(variant), str(metric)] = _row(study, str(variant), str(metric), group, facts, missing_run)
-    random = {cell.variant for cell in cells if cell.run_id in plan.runs and plan.runs[cell.run_id].config.epochs == 0}
+    plain = {key: each.row for key, each in bare.items()}
+    for variant, metric in bare:
+        if metric.startswith("mean.") or study.variants[variant].difference is not None:
+            bare[variant, metric].row = derive(study, variant, metric, plain)
 
-    rows = []
-    for (variant, metric), (row, runs, planned) in bare.items():
-        reference = bare[study.reference, metric][0] if study.reference else None
-        untrained = next((bare[other, metric][0] for other in study.variants if other in random), None)
-        verdict = judge(
-            row,
-            comparable=plan.scale.comparable,
-            tolerance=study.tolerance.get(metric, DEFAULT_TOLERANCE),
-            reference=reference,
-            random=untrained,
-        )
-        rows.append(
-            ResultRow(
-                name=variant,
-                variant=study.variants[variant],
-                metric=metric,
-                row=row,
-                verdict=verdict,
-                runs=tuple(runs),
-                planned=tuple(planned),
-                random=variant in random,
-            )
-        )
     files = list(dict.fromkeys(frame.loc[frame["value"].notna(), "path"]))
     return StudyResults(
         study=study,
         scale=plan.scale,
         seeds=plan.seeds,
-        rows=tuple(rows),
-        claims=tuple((claim, _decide(claim, bare)) for claim in study.claims),
+        rows=tuple(_result(key, each, bare, study, plan.scale, random) for key, each in bare.items()),
+        claims=tuple((claim, _decide(claim, bare, comparable=plan.scale.comparable)) for claim in study.claims),
         frame=frame,
         files=tuple(read_metrics_file(Path(path)) for path in files),
     )
 
 
+@dataclass
+class _Bare:
+    """A row before its verdict."""
+
+    row: Row
+    runs: list[RunFacts]
+    planned: list[RunFacts]
+    asked: int
+
+
+def _is_random(run: PlannedRun | None) -> bool:
+    return run is not None and run.config is not None and run.config.epochs == 0
+
+
+def _result(key: Key, each: _Bare, bare: dict[Key, _Bare], study: Study, scale: Scale, random: set[str]) -> ResultRow:
+    variant, metric = key
+    reference = bare.get((study.reference or "", metric))
+    untrained = next(
+        (bare[other, metric] for other in study.variants if other in random and (other, metric) in bare), None
+    )
+    verdict = judge(
+        each.row,
+        comparable=scale.comparable,
+        machine=is_machine_metric(metric),
+        tolerance=study.tolerance.get(metric, DEFAULT_TOLERANCE),
+        reference=zero_like(each.row) if study.variants[variant].difference else reference.row if reference else None,
+        random=untrained.row if untrained else None,
+    )
+    return ResultRow(
+        name=variant,
+        variant=study.variants[variant],
+        metric=metric,
+        row=each.row,
+        verdict=verdict,
+        runs=tuple(each.runs),
+        planned=tuple(each.planned),
+        random=variant in random,
+        asked=each.asked,
+    )
+
+
 def _row(
     study: Study, variant: str, metric: str, group: pd.DataFrame, facts: dict[str, RunFacts], unfinished: dict[str, str]
-) -> tuple[Row, list[RunFacts], list[RunFacts]]:
+) -> _Bare:
     records = group.sort_values("seed").to_dict("records")
     measured = [record for record in records if not pd.isna(record["value"])]
     values = {}
     for record in measured:
         n = None if pd.isna(record["n"]) else int(record["n"])
-        values[int(record["seed"])] = Measurement(float(record["value"]), n, str(record["unit"]))
+        error = None if pd.isna(record["error"]) else float(record["error"])
+        values[int(record["seed"])] = Measurement(float(record["value"]), n, str(record["unit"]), error)
     reasons = []
     for record in records:
         if pd.isna(record["value"]) and record["missing"]:
@@ -188,7 +233,7 @@ def _row(
         collapses={seed: run.collapse for seed, run in runs.items() if run.collapse},
     )
     planned = [facts[record["run_id"]] for record in records if record["run_id"] in facts]
-    return row, list(runs.values()), planned
+    return _Bare(row, list(runs.values()), planned, len(records))
 
 
 def _unfinished(run: RunFacts) -> str:
@@ -198,17 +243,28 @@ def _unfinished(run: RunFacts) -> str:
     return {"interrupted": f"interrupted at step {run.step}", "running": "still running"}.get(run.status, "")
 
 
-def _decide(claim: Claim, bare: dict[tuple[str, str], tuple[Row, list[RunFacts], list[RunFacts]]]) -> ClaimVerdict:
-    named = {name: bare[split_cell(name)][0] for name in sorted(parse_claim(claim.check))}
+def _decide(claim: Claim, bare: dict[Key, _Bare], *, comparable: bool) -> ClaimVerdict:
+    named = {name: bare[split_cell(name)].row for name in sorted(parse_claim(claim.check))}
     chances = {row.chance for row in named.values() if row.chance is not None}
-    if len(chances) > 1:
+    if len(chances) > 1 and uses_chance(claim.check):
         raise UserError(f"claim '{claim.check}': its cells have different chance levels ({sorted(chances)}); split it")
+    seeds = sorted({seed for row in named.values() for seed in row.values}) or [0]
+    values = {name: _quoted(row, seeds) if row.quoted and comparable else row.values for name, row in named.items()}
+    missing = {
+        name: row.missing or ("quoted from other data and networks" if row.quoted else None)
+        for name, row in named.items()
+    }
     return evaluate(
         claim.check,
-        values={name: row.values for name, row in named.items()},
-        chance=chances.pop() if chances else None,
-        missing={name: row.missing for name, row in named.items() if row.missing},
+        values=values,
+        chance=next(iter(chances)) if len(chances) == 1 else None,
+        missing={name: reason for name, reason in missing.items() if reason},
     )
+
+
+def _quoted(row: Row, seeds: list[int]) -> dict[int, Measurement]:
+    """A quoted number, which is the same for every seed."""
+    return {} if row.published is None else {seed: Measurement(row.published, error=0.0) for seed in seeds}
 
 
 def _rebased(cell: Cell, plan: Plan, results: Path | None) -> Cell:

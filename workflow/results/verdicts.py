@@ -129,6 +129,7 @@ def judge(
     row: Row,
     *,
     comparable: bool,
+    machine: bool = False,
     tolerance: float = DEFAULT_TOLERANCE,
     reference: Row | None = None,
     random: Row | None = None,
@@ -138,6 +139,7 @@ def judge(
     Args:
         row: The cell.
         comparable: Whether the scale runs the paper's data and network.
+        machine: Whether the number is the machine's as much as the network's: seconds and bytes have a direction only.
         tolerance: Points within which two numbers count as equal.
         reference: The row that directions refer to; ``row`` itself for the reference row.
         random: The row with random weights, where the study has one.
@@ -148,12 +150,12 @@ def judge(
         return Verdict(Kind.NOT_RUN, f"not run ({row.missing or 'not yet'})")
     if row.published is None:
         return Verdict(Kind.MEASURED, "measured", _named_collapse(row))
-    if comparable:
+    if comparable and not machine:
         difference = row.difference or 0.0
         if abs(difference) <= tolerance + 1e-9:
             return Verdict(Kind.REPRODUCED, "reproduced", _named_collapse(row))
         return Verdict(Kind.OFF, f"off by {difference:+.1f}", _named_collapse(row))
-    if published_collapse(row):
+    if not machine and published_collapse(row):
         return _judge_collapse(row, random)
     if row is reference:
         return Verdict(Kind.REFERENCE, "reference", _named_collapse(row))

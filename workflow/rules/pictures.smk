@@ -34,7 +34,7 @@ rule draw_tsne:
     output:
         figure=report(
             "results/{scale}/pictures/{study}/{picture}.png",
-            caption="../report/figure.rst",
+            caption="../report/picture.rst",
             category="Pictures",
             labels={"picture": "{picture}", "study": "{study}", "scale": "{scale}"},
         ),

@@ -1,3 +1,6 @@
+from workflow.figure_spec import DRAWING_VERSION
+
+
 rule make_table:
     input:
         planner.study_files,
@@ -16,10 +19,10 @@ rule make_table:
     conda:
         "../envs/dino.yaml"
     params:
-        seeds=planner.settings.seeds,
+        choices=planner.choices,
         state=planner.study_state,
     shell:
-        "python -m workflow table {wildcards.study} --scale {wildcards.scale} --seeds {params.seeds}"
+        "python -m workflow table {wildcards.study} --scale {wildcards.scale} {params.choices}"
         " > {log} 2>&1"
 
 
@@ -34,18 +37,43 @@ rule make_figure:
             labels={"study": "{study}", "scale": "{scale}"},
         ),
         pdf="results/{scale}/figures/{study}.pdf",
-        curves="results/{scale}/figures/{study}-curves.png",
-        curves_pdf="results/{scale}/figures/{study}-curves.pdf",
     log:
         "results/{scale}/logs/make_figure-{study}.log",
     localrule: True
     conda:
         "../envs/dino.yaml"
     params:
-        seeds=planner.settings.seeds,
+        choices=planner.choices,
         state=planner.study_state,
+        drawing=DRAWING_VERSION,
     shell:
-        "python -m workflow figure {wildcards.study} --scale {wildcards.scale} --seeds {params.seeds}"
+        "python -m workflow figure {wildcards.study} --scale {wildcards.scale} {params.choices}"
+        " > {log} 2>&1"
+
+
+# Of every study that trains something: loss, entropy and KL of its runs.
+rule make_curves:
+    input:
+        planner.training_files,
+    output:
+        png=report(
+            "results/{scale}/figures/{study}-curves.png",
+            caption="../report/figure.rst",
+            category="Training",
+            labels={"study": "{study}", "scale": "{scale}"},
+        ),
+        pdf="results/{scale}/figures/{study}-curves.pdf",
+    log:
+        "results/{scale}/logs/make_curves-{study}.log",
+    localrule: True
+    conda:
+        "../envs/dino.yaml"
+    params:
+        choices=planner.choices,
+        state=planner.study_state,
+        drawing=DRAWING_VERSION,
+    shell:
+        "python -m workflow curves {wildcards.study} --scale {wildcards.scale} {params.choices}"
         " > {log} 2>&1"
 
 
@@ -53,6 +81,8 @@ rule make_report:
     input:
         tables=planner.artefacts("results/{scale}/tables/{study}.csv"),
         figures=planner.artefacts("results/{scale}/figures/{study}.png"),
+        curves=planner.curves,
+        pictures=planner.pictures.files,
     output:
         page="results/{scale}/report/index.html",
     log:
@@ -62,10 +92,10 @@ rule make_report:
         "../envs/dino.yaml"
     params:
         studies=planner.report_studies,
-        seeds=planner.settings.seeds,
+        choices=planner.choices,
         state=planner.report_state,
     shell:
-        "python -m workflow report {params.studies} --scale {wildcards.scale} --seeds {params.seeds}"
+        "python -m workflow report {params.studies} --scale {wildcards.scale} {params.choices}"
         " > {log} 2>&1"
 
 
@@ -78,4 +108,5 @@ rule tables:
 rule figures:
     input:
         planner.artefacts("results/{scale}/figures/{study}.png"),
+        planner.curves,
     localrule: True

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dino.config import RunConfig, dump_config
+from workflow.placement import Placement, data_state
 from workflow.plan import Cell, Plan, PlannedRun, make_plan
 from workflow.scales import Scale
 from workflow.studies import Study
@@ -175,7 +176,8 @@ def hand_made(
     """
     named = Study(**{"name": "mini", "path": Path("ablations/mini.yaml"), "base": "vits16_100ep", **study})
     scale = Scale(name="desk", path=Path("workflow/scales/desk.yaml"), title="Desk", comparable=comparable)
-    plan = Plan(scale=scale, studies={"mini": named}, seeds=seeds, runs={}, cells=[], data={})
+    placement = Placement(scale, asked=set(), assume_data=True, state=data_state)
+    plan = Plan(scale=scale, studies={"mini": named}, seeds=seeds, placement=placement)
     for name, variant in named.variants.items():
         for seed in range(seeds):
             reason = (missing or {}).get(name)
@@ -185,7 +187,7 @@ def hand_made(
                 config = RunConfig(
                     **{"dataset": "desk-world", "epochs": 10, "out_dim": 256, **variant.set, "seed": seed}
                 )
-                plan.runs[run] = PlannedRun(run, config, "desk", folder)
+                plan.runs[run] = PlannedRun(run, "desk", folder, config, "vit_small/16")
                 plan.runs[run].names.append({"study": "mini", "variant": name, "label": variant.label})
                 top1 = numbers.get(name, {}).get(seed)
                 named_collapse = (collapse or {}).get(name)

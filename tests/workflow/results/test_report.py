@@ -10,7 +10,8 @@ from fake_runs import hand_made
 from workflow.plan import Plan
 from workflow.results.report import commit, duration, write_report
 from workflow.results.summary import summarise
-from workflow.results.tables import number, write_tables
+from workflow.results.tables import write_tables
+from workflow.results.words import number
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 

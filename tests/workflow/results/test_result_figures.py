@@ -15,8 +15,9 @@ from PIL import Image
 
 from dino.errors import UserError
 from workflow.plan import Plan
+from workflow.results.axis import axis_values, positions, special_variants
 from workflow.results.curves import draw_curves
-from workflow.results.figures import axis_values, compose_figure, draw_figure, positions, special_variants
+from workflow.results.figures import compose_figure, draw_figure
 from workflow.results.style import figure_style
 from workflow.results.summary import StudyResults, summarise
 

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.plan import Plan
+from workflow.results.latex import tex_escape
 from workflow.results.summary import StudyResults, summarise
-from workflow.results.tables import number, tex_escape, write_tables
+from workflow.results.tables import write_tables
+from workflow.results.words import digits_of, number
 
 STUDY: dict[str, Any] = {
     "title": "Teachers & co",
@@ -176,13 +178,51 @@ def test_same_results_give_the_same_bytes(tmp_path: Path):
     assert not re.search(r"20\d\d-\d\d-\d\d", "".join(first.values()))  # no dates
 
 
-def test_two_metrics_have_a_column_of_their_own(tmp_path: Path):
+def test_several_metrics_are_a_grid_of_ours_and_the_papers(tmp_path: Path):
     plan = hand_made(tmp_path, {**STUDY, "metrics": ["knn.top1", "knn.top1_k5"], "claims": []}, NUMBERS)
     results = summarise(plan, "mini", results=tmp_path / "results" / "desk")
     texts = tables(tmp_path, results)
-    assert "| Variant | Metric | Ours |" in texts["md"]
-    assert "| Momentum | k-NN top-1 (%), k = 5 | [82.7]" in texts["md"]
-    assert r"Momentum & k-NN top-1 (\%), k = 5 & 82.7" in texts["tex"]
+    assert "| Variant | k-NN top-1 (%) | k-NN top-1 (%), k = 5 |" in texts["md"]
+    assert "| Momentum | [83.1](../runs/run-good-s0/) / 72.8 | [82.7](../runs/run-good-s0/) |" in texts["md"]
+    assert "[73.5](../runs/run-epoch-s0/) / 66.6 ✓ |" in texts["md"]
+    assert "| ImageNet only | – / 60.0<sup>2</sup> | –<sup>2</sup> |" in texts["md"]
+    assert "\n2. Not run (not yet).\n" in texts["md"]
+    assert "| Elsewhere | (50.0) |" in texts["md"]
+    assert r"Momentum & 83.1 / 72.8 & 82.7 \\ % run-good-s0" in texts["tex"]
+
+
+def test_marks_are_columns_of_ticks_crosses_and_words(tmp_path: Path):
+    variants = {
+        "one": {"label": "One", "marks": {"Momentum": True, "Loss": "CE"}},
+        "two": {"label": "Two", "marks": {"Momentum": False}},
+    }
+    study = {**STUDY, "variants": variants, "claims": [], "reference": None}
+    results = summarise(hand_made(tmp_path, study, {}), "mini", results=tmp_path / "results" / "desk")
+    texts = tables(tmp_path, results)
+    assert "| Variant | Momentum | Loss | Ours |" in texts["md"]
+    assert "| One | ✓ | CE | – |" in texts["md"]
+    assert "| Two | ✗ |  | – |" in texts["md"]
+    assert r"One & $\surd$ & CE &" in texts["tex"]
+    assert records(texts["csv"])["one"]["marks"] == "Momentum: ✓; Loss: CE"
+
+
+def test_many_metrics_of_few_variants_go_down_the_side(tmp_path: Path):
+    metrics = ["knn.top1", *(f"knn.top1_k{k}" for k in (5, 10, 20, 50, 100, 200))]
+    variants = {name: STUDY["variants"][name] for name in ("epoch", "good")}
+    study = {**STUDY, "metrics": metrics, "variants": variants, "claims": []}
+    results = summarise(hand_made(tmp_path, study, NUMBERS), "mini", results=tmp_path / "results" / "desk")
+    text = tables(tmp_path, results)["md"]
+    assert "| Metric | Previous epoch<sup>1</sup> | Momentum |" in text
+    assert "| k-NN top-1 (%) | [73.5](../runs/run-epoch-s0/) / 66.6 ✓ | [83.1](../runs/run-good-s0/) / 72.8 |" in text
+    assert "Not run (this evaluation gave no top1\\_k10 here)" in text
+
+
+def test_a_wide_table_is_cut_between_evaluations():
+    from workflow.results.layout import _blocks
+
+    metrics = ["knn.top1", "knn.top5", "linear.top1", "linear.top5", "davis.j_mean", "davis.f_mean", "masks.jaccard"]
+    assert _blocks(metrics) == [metrics[:6], metrics[6:]]
+    assert _blocks([f"linear.top1_l{count}" for count in range(8)]) == [[f"linear.top1_l{count}" for count in range(8)]]
 
 
 @pytest.mark.parametrize(
@@ -191,6 +231,22 @@ def test_two_metrics_have_a_column_of_their_own(tmp_path: Path):
 )
 def test_numbers_have_one_decimal_and_true_minus_signs(value: float | None, signed: bool, text: str):
     assert number(value, signed=signed) == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "text"),
+    [
+        ("knn.top1", 72.84, "72.8"),
+        ("linear.top1_l4", 77.04, "77.0"),
+        ("linear.dim_l4", 1536.0, "1536"),
+        ("throughput.im_per_s", 1007.2, "1007"),
+        ("throughput.params", 21.67, "21.7"),
+        ("pretrain.kl", 0.1234, "0.12"),
+        ("pretrain.hours", 0.0042, "0.004"),
+    ],
+)
+def test_decimals_follow_the_unit(metric: str, value: float, text: str):
+    assert number(value, digits=digits_of(metric)) == text
 
 
 # --- LaTeX -----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from workflow.__main__ import main
 def test_table_figure_and_report_print_what_they_wrote(fresh: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["table", "teacher", "--results", str(fresh)]) == 0
     assert main(["figure", "teacher", "--results", str(fresh)]) == 0
+    assert main(["curves", "teacher", "--results", str(fresh)]) == 0
     assert main(["report", "teacher", "--results", str(fresh)]) == 0
     written = [Path(line) for line in capsys.readouterr().out.split()]
     names = ["teacher.csv", "teacher.md", "teacher.tex", "teacher.png", "teacher.pdf"]
@@ -49,7 +50,7 @@ def test_artefacts_need_no_torch(fresh: Path):
     code = f"""
 import sys
 from workflow.__main__ import main
-for command in ("table", "figure", "report"):
+for command in ("table", "figure", "curves", "report"):
     assert main([command, "teacher", "--results", {str(fresh)!r}]) == 0
 assert "torch" not in sys.modules
 """
