@@ -16,9 +16,13 @@ from workflow.protocols import PROTOCOLS, metrics_file
 TABLE_8_HOURS = {0: 15.3, 2: 17.0, 6: 20.3, 10: 24.2}
 """Wall-clock hours of 100 epochs of ViT-S/16 at batch 1024 on 16 V100, by number of local crops (Table 8)."""
 TABLE_8_GPUS = 16
-TABLE_1_IMAGES = {
-    **{("vit_small", 16): 1007, ("vit_small", 8): 180, ("vit_small", 5): 44},
-    **{("vit_base", 16): 312, ("vit_base", 8): 63, ("resnet50", None): 1237},
+TABLE_1_IMAGES: dict[tuple[str, int | None], int] = {
+    ("vit_small", 16): 1007,
+    ("vit_small", 8): 180,
+    ("vit_small", 5): 44,
+    ("vit_base", 16): 312,
+    ("vit_base", 8): 63,
+    ("resnet50", None): 1237,
 }
 """Images a second of each backbone on one V100 (Table 1; ViT-S/5: App. D, Fig. 5)."""
 FEATURE_PROTOCOLS = ("knn", "logistic")
