@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from timm.data.auto_augment import RandAugment
 
 from dino.data.datasets import resolve_dataset
 from dino.errors import UserError
@@ -57,6 +59,17 @@ def test_a_batch_is_the_same_from_wherever_it_is_reached_and_with_worker_process
     for other in (later, forked):
         assert torch.equal(whole[2][0], other[0][0])
         assert torch.equal(whole[2][1], other[0][1])
+
+
+def test_randaugment_at_its_largest_magnitude_posterizes_to_black(tmp_path: Path) -> None:
+    made = loader(write_images(tmp_path), rand_augment="rand-m10-mstd0-inc1", random_erasing=0.0)
+    (augment,) = (each for each in made._augmented.transform.transforms if isinstance(each, RandAugment))
+    (operation,) = (each for each in augment.ops if each.name == "PosterizeIncreasing")
+    operation.prob = 1.0
+    image = Image.new("RGB", (4, 4), (200, 100, 50))
+    assert np.asarray(operation(image)).max() == 0
+    operation.magnitude = 5  # 2 bits
+    assert np.asarray(operation(image))[0, 0].tolist() == [192, 64, 0]
 
 
 def test_ranks_share_a_batch_and_neighbours_are_on_different_ranks(tmp_path: Path) -> None:
