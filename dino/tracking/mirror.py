@@ -61,10 +61,16 @@ class Mirror:
         self._seen: dict[Path, list[Any]] = {}
         self._statuses: dict[Path, tuple[tuple[Any, ...], dict[str, Any]]] = {}
 
-    def deliver(self, run_dir: Path, names: Mapping[str, Any] | None = None) -> Delivered:
-        """Send what is new in ``run_dir``; ``names`` is the run's entry of ``names.json``.
+    def deliver(self, run_dir: Path, names: Mapping[str, Any] | None = None, *, wait: bool = True) -> Delivered:
+        """Send what is new in ``run_dir``.
+
+        Args:
+            run_dir: The run.
+            names: Its entry of ``names.json``.
+            wait: For another mirror that is delivering this run.
 
         Raises:
+            Held: Another mirror is delivering this run, and ``wait`` is false.
             StoreUnavailable: The store is not there; what had arrived is recorded.
             StoreRefused: The store does not take this run.
             StoreUnusable: The store cannot be used at all.
@@ -74,7 +80,7 @@ class Mirror:
         if self._seen.get(run_dir) == look or not has_started(run_dir):
             return Delivered()
         signature = hashlib.sha256(json.dumps(look, sort_keys=True).encode()).hexdigest()[:24]
-        with file_lock(run_dir / _LOCK):
+        with file_lock(run_dir / _LOCK, wait=wait):
             state = self._load(run_dir)
             if state.signature == signature:
                 self._seen[run_dir] = look

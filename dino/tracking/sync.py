@@ -16,6 +16,7 @@ from dino.errors import UserError
 from dino.log import logger
 from dino.tracking.delivery import Delivered, stat_of
 from dino.tracking.describe import CONFIG, process_birth
+from dino.tracking.locks import Held
 from dino.tracking.mirror import Mirror, StoreRefused, StoreUnavailable, StoreUnusable
 
 _CPU_SHARE = 0.01
@@ -93,33 +94,43 @@ class Syncer:
         self._retry_at: dict[Path, float] = {}
 
     def deliver_all(self, *, patient: bool = False) -> Delivered:
-        """One pass.
+        """One pass; runs that another mirror is delivering are left to the end, so that several share the work.
 
         Args:
-            patient: Leave a run with a problem alone for a minute (for passes every two seconds).
+            patient: For passes every two seconds: leave a run with a problem alone for a minute, and a run that another
+                mirror is delivering to the next pass.
 
         Raises:
             StoreUnavailable: The store is away; the rest of the pass is left out.
         """
-        total = Delivered()
+        total, held = Delivered(), []
         for run_dir in find_runs(self.paths):
             if patient and self._retry_at.get(run_dir, 0.0) > time.monotonic():
                 continue
             try:
-                delivered = self.mirror.deliver(run_dir, self.names.of(run_dir))
-            except StoreUnusable:
-                raise
-            except (StoreRefused, UserError) as error:
-                if self.problems.get(run_dir) != str(error):
-                    logger.warning("%s was not delivered: %s", run_dir, error)
-                self.problems[run_dir] = str(error)
-                self._retry_at[run_dir] = time.monotonic() + _LONGEST_WAIT
-            else:
-                total += delivered
-                self.problems.pop(run_dir, None)
-                if delivered.runs:
-                    self.served.add(run_dir)
+                total += self._deliver(run_dir, wait=False)
+            except Held:
+                held.append(run_dir)
+        if not patient:
+            for run_dir in held:
+                total += self._deliver(run_dir, wait=True)
         return total
+
+    def _deliver(self, run_dir: Path, *, wait: bool) -> Delivered:
+        try:
+            delivered = self.mirror.deliver(run_dir, self.names.of(run_dir), wait=wait)
+        except StoreUnusable:
+            raise
+        except (StoreRefused, UserError) as error:
+            if self.problems.get(run_dir) != str(error):
+                logger.warning("%s was not delivered: %s", run_dir, error)
+            self.problems[run_dir] = str(error)
+            self._retry_at[run_dir] = time.monotonic() + _LONGEST_WAIT
+            return Delivered()
+        self.problems.pop(run_dir, None)
+        if delivered.runs:
+            self.served.add(run_dir)
+        return delivered
 
     def explain(self, error: Exception) -> str:
         """One sentence on what waits, for an unreachable store."""

@@ -17,6 +17,7 @@ from dino.errors import UserError
 from dino.tracking import delivery
 from dino.tracking.delivery import Delivered
 from dino.tracking.journal import Journal
+from dino.tracking.locks import Held, file_lock
 from dino.tracking.mirror import Mirror, StoreRefused, StoreUnavailable
 
 from .faults import FaultyClient, Killed, MemoryStore, NoClient, at
@@ -295,6 +296,12 @@ def test_two_mirrors_at_once_send_each_point_once(finished_run, uri, store):
     assert sorted(answers) == [0, 600]
     assert store.steps("loss") == list(range(1, 301))
     assert len(store.parents()) == 1
+
+
+def test_a_mirror_that_may_not_wait_says_that_another_has_the_run(finished_run, uri):
+    with file_lock(finished_run.path / ".mlflow.lock"), pytest.raises(Held):
+        Mirror(uri, client=NoClient()).deliver(finished_run.path, wait=False)
+    assert Mirror(uri).deliver(finished_run.path, wait=False).points == 600
 
 
 # --- changes -------------------------------------------------------------------------------------------------------

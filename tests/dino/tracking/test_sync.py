@@ -15,6 +15,7 @@ import pytest
 from dino.errors import UserError
 from dino.tracking import sync
 from dino.tracking.delivery import Delivered
+from dino.tracking.locks import Held
 from dino.tracking.mirror import StoreRefused, StoreUnavailable, StoreUnusable
 from dino.tracking.sync import Names, OutOfTime, Syncer, find_runs, stop_on_signals, watch
 
@@ -25,10 +26,11 @@ class FakeMirror:
     uri = "http://tracking:5000"
 
     def __init__(self, act=lambda number, run_dir: None) -> None:
-        self.act, self.calls = act, []
+        self.act, self.calls, self.waited = act, [], []
 
-    def deliver(self, run_dir, names=None):
+    def deliver(self, run_dir, names=None, *, wait=True):
         self.calls.append(run_dir)
+        self.waited.append(wait)
         self.act(len(self.calls), run_dir)
         return Delivered(points=10, runs=1)
 
@@ -101,6 +103,34 @@ def test_a_store_that_is_away_ends_the_pass(make_run, results):
         "the tracking store http://tracking:5000 takes nothing now (connection refused): 2,400 points and 4 evaluations"
         f" of 2 runs wait in the run directories, nothing is lost; when it is back, run `dino sync {results}`"
     )
+
+
+def test_a_run_that_another_sync_delivers_is_waited_for_at_the_end_of_the_pass(make_run, results):
+    first, second = sorted([make_run(seed=0).path, make_run(seed=1).path])
+
+    def act(number, run_dir):
+        if number == 1:
+            raise Held(run_dir)
+
+    syncer = Syncer(FakeMirror(act), [results])
+    assert syncer.deliver_all() == Delivered(points=20, runs=2)
+    assert list(zip(syncer.mirror.calls, syncer.mirror.waited, strict=True)) == [
+        (first, False),
+        (second, False),
+        (first, True),
+    ]
+
+
+def test_a_watch_leaves_a_run_that_another_sync_delivers_to_its_next_pass(make_run, results):
+    make_run()
+
+    def act(number, run_dir):
+        raise Held(run_dir)
+
+    syncer = Syncer(FakeMirror(act), [results])
+    assert syncer.deliver_all(patient=True) == Delivered()
+    assert syncer.mirror.waited == [False]
+    assert not syncer.problems
 
 
 # --- watching ------------------------------------------------------------------------------------------------------
