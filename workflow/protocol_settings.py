@@ -82,39 +82,65 @@ class LogisticSettings(_Settings):
 
 
 class FinetuneSettings(_Settings):
-    """Fine-tuning by the DeiT recipe (protocols C.3)."""
+    """Fine-tuning by the DeiT recipe (protocols C.3). What is None is left to ``dino finetune``, which knows what is
+    published of each data set."""
 
-    epochs: Annotated[float, Field(gt=0)] = 300
-    batch_size: Count = 1024
-    image_size: Pixels = 224
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    batch_size: Count | None = None
+    lr: Rate | None = None
+    """At batch 512."""
+    warmup_epochs: Annotated[float, Field(ge=0)] | None = None
+    image_size: Pixels | None = None
+    resize: Pixels | None = None
+    """Short side of a test image before its central crop, in pixels."""
+    rand_augment: str | None = None
+    """timm's string; empty is off."""
+    random_erasing: Annotated[float, Field(ge=0, le=1)] | None = None
+    repeats: Count | None = None
+    """Times an image stands in an epoch."""
+    model_ema: Annotated[float, Field(ge=0, lt=1)] | None = None
+    head_init_scale: Annotated[float, Field(ge=0)] | None = None
 
 
 class RetrievalSettings(_Settings):
-    """Image retrieval (protocols C.5): the longest side, and whether three sizes are averaged."""
+    """Image retrieval (protocols C.5). What is None is the published setting of the benchmark: 224 pixels and one
+    scale for Oxford, 512 and three for Paris."""
 
-    image_size: Pixels = 224
-    multiscale: bool = False
+    image_size: Pixels | None = None
+    """Longest side."""
+    multiscale: bool | None = None
 
 
 class CopydetectSettings(_Settings):
-    """Copy detection (protocols C.6)."""
+    """Copy detection (protocols C.6). What is None is the published side: 320 for 8-pixel patches, else 224."""
 
-    image_size: Pixels = 224
+    image_size: Pixels | None = None
 
 
 class DavisSettings(_Settings):
-    """Video object segmentation (protocols C.7)."""
+    """Video object segmentation (protocols C.7). What is None is left to ``dino davis``: the authors' values."""
+
+    image_size: Pixels | None = None
+    """Short side."""
+    radius: Annotated[int, Field(ge=0)] | None = None
+    """Of the window, in patches."""
 
 
 class MasksSettings(_Settings):
-    """Attention masks (protocols C.8)."""
+    """Attention masks (protocols C.8). What is None is left to ``dino masks``."""
+
+    image_size: Pixels | None = None
+    """Short side."""
 
 
 class ThroughputSettings(_Settings):
     """Images per second (protocols C.11)."""
 
     image_size: Pixels = 224
-    batch_size: Count = 128
+    batch_sizes: Annotated[list[Count], Field(min_length=1)] = [128]
+    """The headline is at 128, or else the largest."""
+    seconds: Rate | None = None
+    """Of each batch size."""
 
 
 class PretrainSettings(_Settings):
