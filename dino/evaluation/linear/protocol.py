@@ -136,7 +136,7 @@ def evaluate_linear(
 
 
 def choose_held_out(labels: NDArray[Any], share: float) -> NDArray[np.bool_]:
-    """(N,) bool: the ``share`` (at most half) of every class with two images and more, at least one; always the same."""
+    """(N,) bool: of every class with two images and more the ``share``, at most half, at least one; always the same."""
     counts = np.bincount(labels)
     held_out = np.zeros(len(labels), dtype=bool)
     held_out[choose_share(labels, share, seed=0)] = True

@@ -17,7 +17,7 @@ from torchvision.transforms import functional as TF
 from dino.config import RunConfig
 from dino.data import augment, color
 from dino.data.augment import MEAN, STD, MultiCrop, view_groups, view_kinds
-from dino.data.resample import ASPECT, BOX_DRAWS, crop_resize, crop_resize_one, draw_boxes
+from dino.data.resample import ASPECT, BOX_DRAWS, Kernel, crop_resize, crop_resize_one, draw_boxes
 
 
 def config(**values: object) -> RunConfig:
@@ -55,15 +55,17 @@ def denormalised(views: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(("size", "box"), [(16, (3, 5, 20, 31)), (32, (0, 0, 40, 40)), (48, (10, 2, 9, 12))])
 @pytest.mark.parametrize("flip", [False, True])
-def test_crop_and_resize_is_pillows_bicubic(size: int, box: tuple[int, int, int, int], flip: bool):
+@pytest.mark.parametrize("kernel", ["bicubic", "bilinear"])
+def test_crop_and_resize_is_pillows(size: int, box: tuple[int, int, int, int], flip: bool, kernel: Kernel):
     images = natural_images(4, 40)
-    ours = crop_resize(images, torch.tensor([box] * 4), size=size, flip=torch.tensor([flip] * 4))
+    ours = crop_resize(images, torch.tensor([box] * 4), size=size, flip=torch.tensor([flip] * 4), kernel=kernel)
+    filtering = {"bicubic": Image.BICUBIC, "bilinear": Image.BILINEAR}[kernel]
     for image, result in zip(images, ours, strict=True):
         top, left, height, width = box
-        expected = to_pillow(image).crop((left, top, left + width, top + height)).resize((size, size), Image.BICUBIC)
+        expected = to_pillow(image).crop((left, top, left + width, top + height)).resize((size, size), filtering)
         expected = ImageOps.mirror(expected) if flip else expected
         assert (result - from_pillow(expected)).abs().max() <= 1.5 / 255
-        one = crop_resize_one(image, list(box), size=size, flip=flip)
+        one = crop_resize_one(image, list(box), size=size, flip=flip, kernel=kernel)
         assert (one.float() / 255 - from_pillow(expected)).abs().max() <= 2.5 / 255
 
 
