@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,8 @@ def has_started(run_dir: Path) -> bool:
 def _reason(error: Exception) -> str:
     """The short end of the long chain of causes that HTTP and SQL errors quote."""
     text = " ".join(str(error).split())
+    if status := re.search(r"too many (\d+) error responses", text):
+        return f"it answers with HTTP status {status[1]}; is the database behind it up?"
     for words in ("connection refused", "timed out", "name or service not known", "database is locked", "disk is full"):
         if words in text.lower():
             return words

@@ -91,6 +91,8 @@ class Syncer:
         """What is wrong with runs that could not be delivered."""
         self.served: set[Path] = set()
         """Runs of which anything was sent, over all passes."""
+        self.held: list[Path] = []
+        """Runs that the last pass found another mirror at."""
         self._retry_at: dict[Path, float] = {}
 
     def deliver_all(self, *, patient: bool = False) -> Delivered:
@@ -103,16 +105,17 @@ class Syncer:
         Raises:
             StoreUnavailable: The store is away; the rest of the pass is left out.
         """
-        total, held = Delivered(), []
+        total = Delivered()
+        self.held.clear()
         for run_dir in find_runs(self.paths):
             if patient and self._retry_at.get(run_dir, 0.0) > time.monotonic():
                 continue
             try:
                 total += self._deliver(run_dir, wait=False)
             except Held:
-                held.append(run_dir)
+                self.held.append(run_dir)
         if not patient:
-            for run_dir in held:
+            for run_dir in self.held:
                 total += self._deliver(run_dir, wait=True)
         return total
 
@@ -182,9 +185,9 @@ def watch(
         began, cpu_began = time.monotonic(), time.process_time()
         try:
             total += syncer.deliver_all(patient=True)
-            if away:
+            if away and not syncer.held:  # a pass that left runs to another mirror may have asked the store nothing
                 logger.info("the tracking store is back")
-            away = 0
+                away = 0
             cheap = min(_LONGEST_PAUSE, (time.process_time() - cpu_began) / _CPU_SHARE)
             pause = max(interval, cheap, 2 * (time.monotonic() - began))
         except (StoreUnavailable, UserError) as error:

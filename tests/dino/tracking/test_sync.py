@@ -163,6 +163,25 @@ def test_a_store_that_comes_back_is_noticed(make_run, results):
     assert delivered.points == 20
 
 
+def test_a_pass_that_left_all_runs_to_another_sync_says_nothing_about_the_store(make_run, results, monkeypatch):
+    make_run()
+    said = []
+    monkeypatch.setattr(sync.logger, "info", lambda message, *_: said.append("info"))
+    monkeypatch.setattr(sync.logger, "warning", lambda message, *_: said.append("warning"))
+
+    def act(number, stop):
+        if number == 1:
+            raise StoreUnavailable("connection refused")
+        if number <= 3:
+            raise Held("the run")
+        if number == 4:
+            raise StoreUnavailable("connection refused")
+        stop.set()
+
+    watched(results, act)
+    assert said == ["warning", "info"]
+
+
 def test_attempts_at_a_store_that_stays_away_get_rare(make_run, results, monkeypatch):
     make_run()
     now = [0.0]
