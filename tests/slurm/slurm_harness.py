@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+PATIENCE_S = 300  # on a machine that is busy with other tests
+BUSY = re.compile("timed out|Unable to contact|Connection refused|Socket", re.IGNORECASE)
 
 
 @dataclass
@@ -21,7 +25,21 @@ class Run:
     directory: Path
     log: Path
 
-    def wait(self, seconds: float = 120) -> str:
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
+        """Wait for a condition while it runs, and return the condition's value."""
+
+        def met() -> Any:
+            ended = self.process.poll() is not None  # before the look: what it did last counts
+            value = condition()
+            assert value or not ended, f"Snakemake has ended before this: {what}\n{self.log.read_text()}"
+            return value
+
+        try:
+            return until(met, what, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log.read_text()}") from None
+
+    def wait(self, seconds: float = PATIENCE_S) -> str:
         """Return all that it printed, once it has ended."""
         try:
             self.process.wait(timeout=seconds)
@@ -30,12 +48,12 @@ class Run:
             raise AssertionError(f"Snakemake still runs after {seconds} s:\n{self.log.read_text()}") from None
         return self.log.read_text()
 
-    def succeed(self, seconds: float = 120) -> str:
+    def succeed(self, seconds: float = PATIENCE_S) -> str:
         text = self.wait(seconds)
         assert self.process.returncode == 0, text
         return text
 
-    def fail(self, seconds: float = 120) -> str:
+    def fail(self, seconds: float = PATIENCE_S) -> str:
         text = self.wait(seconds)
         assert self.process.returncode == 1, text
         return text
@@ -43,19 +61,24 @@ class Run:
 
 @dataclass
 class Slurm:
-    """How to reach the cluster and run workflows on it."""
+    """How to reach the cluster and run workflows on it. Of its jobs only those from below ``home`` are looked at."""
 
     environment: dict[str, str]
     folder: Path
-    slurmd: dict[str, int]
+    home: Path
     runs: list[Run] = field(default_factory=list)
     began: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S"))
 
     def command(self, *words: str) -> str:
+        """Return what one of Slurm's commands prints; asks again where a busy controller does not answer."""
         environment = {**os.environ, **self.environment}
-        return subprocess.run(
-            words, env=environment, capture_output=True, text=True, timeout=60, check=True
-        ).stdout.strip()
+        for attempt in range(5):
+            done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=180, check=False)
+            if done.returncode == 0 or not BUSY.search(done.stderr):
+                break
+            time.sleep(2**attempt)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+        return done.stdout.strip()
 
     def snakemake(
         self, directory: Path, *options: str, snakefile: str | None = None, environment: dict[str, str] | None = None
@@ -80,17 +103,29 @@ class Slurm:
 
     def jobs(self, *names: str) -> list[dict[str, str]]:
         """Return sacct's lines of the jobs whose rule has one of these names."""
-        columns = "JobID,JobName,State,ExitCode,AllocTRES,TimelimitRaw,NodeList"
+        columns = "JobID,JobName,State,ExitCode,AllocTRES,TimelimitRaw,NodeList,WorkDir"
         listed = self.command("sacct", "-X", "-n", "-P", "-o", columns, "-S", self.began)
         lines = [dict(zip(columns.split(","), line.split("|"), strict=True)) for line in listed.splitlines()]
-        return [line for line in lines if line["JobName"].rpartition("-")[0] in names]
+        return [line for line in lines if line["JobName"].rpartition("-")[0] in names and self._mine(line["WorkDir"])]
 
     def running(self) -> list[str]:
         """Return the ids of the jobs that run, array tasks one by one."""
-        return self.command("squeue", "-h", "-r", "-t", "RUNNING", "-o", "%i").split()
+        return self.queued("-t", "RUNNING")
+
+    def queued(self, *selection: str) -> list[str]:
+        """Return the ids of the jobs in the queue, array tasks one by one."""
+        listed = self.command("squeue", "-h", "-r", "-o", "%i|%Z", *selection).splitlines()
+        return [line.partition("|")[0] for line in listed if self._mine(line.partition("|")[2])]
+
+    def idle_nodes(self) -> int:
+        """Return how many nodes are up and have nothing to do."""
+        return len(self.command("sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split())
+
+    def _mine(self, folder: str) -> bool:
+        return Path(folder).is_relative_to(self.home)
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
     """Wait for a condition and return its value."""
     end = time.monotonic() + seconds
     while not (value := condition()):

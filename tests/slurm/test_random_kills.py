@@ -41,7 +41,8 @@ rule sum:
 EXPECTED = "".join(f"{i * i * 40}\n" for i in range(5))
 
 
-def test_random_kills_lose_nothing(slurm: Slurm, tmp_path: Path) -> None:
+def test_random_kills_lose_nothing(slurm_alone: Slurm, tmp_path: Path) -> None:
+    slurm = slurm_alone
     kills, seed = int(os.environ.get("DINO_SLURM_KILLS", "6")), int(os.environ.get("DINO_SLURM_SEED", "0"))
     choose = random.Random(seed)
     history: list[str] = []
