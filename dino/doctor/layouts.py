@@ -165,16 +165,27 @@ def _look_at_voc(look: Look, spec: DatasetSpec, root: Path) -> None:
         return
     # A real set's parts are called by its splits, a generated one's by its lists.
     parts = {"train": "train", "val": "val"} if spec.kind == "generated" else spec.splits
+    lists = year / "ImageSets" / "Segmentation"
+    folders = [("JPEGImages", "jpg"), ("SegmentationClass", "png"), ("SegmentationObject", "png")]
+    if not lists.is_dir():  # `dino masks` takes all
+        look.facts.append(f"no lists in {lists}: all masks are taken")
+        parts = {"test": ""}
+    if not (year / "SegmentationObject").is_dir():
+        look.facts.append("no SegmentationObject: instances are not scored")
+        folders.pop()
     for part, listed in parts.items():
-        names = _lines(year / "ImageSets" / "Segmentation" / f"{listed}.txt")
+        if lists.is_dir():
+            names = _lines(lists / f"{listed}.txt")
+        else:
+            names = sorted(path.stem for path in (year / "SegmentationClass").glob("*.png"))
         look.count(part, len(names), "images with masks")
-        for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClass", "png"), ("SegmentationObject", "png")):
+        for folder, suffix in folders:
             lacking = sorted(set(names) - {path.stem for path in (year / folder).glob(f"*.{suffix}")})
             if lacking:
                 look.problems.append(f"{part}: {len(lacking)} files lack in {folder} (the first: {lacking[0]})")
             elif names:
                 look.decode(part, [year / folder / f"{names[0]}.{suffix}"])
-        if any((year / LISTS).glob(f"*_{listed}.txt")):
+        if listed and any((year / LISTS).glob(f"*_{listed}.txt")):
             look.decode(part, _one_of_each_class(year, read_voc(year, listed)))
 
 
@@ -183,12 +194,16 @@ def _look_at_voc(look: Look, spec: DatasetSpec, root: Path) -> None:
 
 def _look_at_davis(look: Look, spec: DatasetSpec, root: Path) -> None:
     images, masks = (root / kind / "480p" for kind in ("JPEGImages", "Annotations"))
-    for part, listed in spec.splits.items():
-        file = root / "ImageSets" / "2017" / f"{listed}.txt"
-        if not file.is_file():
+    lists = root / "ImageSets" / "2017"
+    unlisted = not any(lists.glob("*.txt"))
+    if unlisted:  # as DAVIS 2016 and cut-down copies come: `dino davis` takes all
+        look.facts.append(f"no lists in {lists}: all sequences are taken")
+    for part, listed in {"test": ""}.items() if unlisted else spec.splits.items():
+        file = lists / f"{listed}.txt"
+        if not unlisted and not file.is_file():
             look.problems.append(f"{part}: no list {file}")
             continue
-        names = _lines(file)
+        names = _folders(masks) if unlisted else _lines(file)
         absent = [name for name in names if not (images / name).is_dir()]
         uneven = [name for name in names if name not in absent and _stems(masks / name) != _stems(images / name)]
         look.count(part, len(names) - len(absent), "sequences")
@@ -198,6 +213,10 @@ def _look_at_davis(look: Look, spec: DatasetSpec, root: Path) -> None:
             look.problems.append(f"{part}: {len(uneven)} sequences have not one mask a frame (the first: {uneven[0]})")
         whole = [name for name in names if name not in absent and name not in uneven]
         look.decode(part, [path for name in whole for path in _first(images / name) + _first(masks / name)])
+
+
+def _folders(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if path.is_dir())
 
 
 def _stems(folder: Path) -> set[str]:

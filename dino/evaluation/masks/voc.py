@@ -79,8 +79,11 @@ def find_scenes(data: str, split: str) -> SceneSet:
         )
     lacking = [name for name in names if name not in instances]
     if lacking:
-        what = "all" if len(lacking) == len(names) else f"{len(lacking)} of {len(names)}"
-        notes.append(f"{what} images have no mask in {INSTANCES}: instances are scored on the others only")
+        if len(lacking) == len(names):
+            notes.append(f"no image has a mask in {INSTANCES}: instances are not scored")
+        else:
+            what = f"{len(lacking)} of {len(names)} images have no mask in {INSTANCES}"
+            notes.append(f"{what}: instances are scored on the others only")
     scenes = [
         Scene(
             name,

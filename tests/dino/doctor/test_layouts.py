@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,6 +63,29 @@ def made(tmp_path: Path) -> Callable[[str], Path]:
 )
 def test_a_whole_set_is_counted(made: Callable[[str], Path], generator: str, facts: str):
     assert look(generator, made(generator)) == (facts, [])
+
+
+@pytest.mark.parametrize(
+    ("generator", "lists", "part"),
+    [("davis", "ImageSets/2017", "test: 3 sequences"), ("voc", "ImageSets/Segmentation", "test: 10 images with masks")],
+)
+def test_without_lists_all_is_counted_as_the_evaluations_take_all(
+    made: Callable[[str], Path], generator: str, lists: str, part: str
+):
+    root = made(generator)
+    shutil.rmtree(root / lists)
+    seen = look_at(spec(generator), root, expected={"test": 30})
+    assert part in seen.facts
+    assert any(f"no lists in {root / lists}: all" in fact for fact in seen.facts)
+    assert [problem for problem in seen.problems if "expected 30" not in problem] == []
+
+
+def test_masks_without_instances_are_a_fact_not_a_problem(made: Callable[[str], Path]):
+    root = made("voc")
+    shutil.rmtree(root / "SegmentationObject")
+    facts, problems = look("voc", root)
+    assert "no SegmentationObject: instances are not scored" in facts
+    assert problems == []
 
 
 def remove(pattern: str) -> Callable[[Path], None]:
