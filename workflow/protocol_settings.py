@@ -73,12 +73,22 @@ class LinearSettings(_Settings):
 
     epochs: Count = 100
     batch_size: Count = 1024
+    lrs: Annotated[list[Rate], Field(min_length=1)] | None = None
+    """Base learning rates, at batch 256."""
+    headline: Annotated[str, Field(pattern="^(l[1-9][0-9]*|pool)$")] | None = None
+    """The feature of ``top1``; None is the paper's for the network's own architecture."""
     image_size: Pixels = 224
     resize: Pixels = 256
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
 
 
 class LogisticSettings(_Settings):
-    """Logistic regression on frozen features (protocols C.4)."""
+    """Logistic regression on frozen features (protocols C.4). What is None is left to ``dino logistic``."""
+
+    lambdas: Annotated[list[Rate], Field(min_length=1)] | None = None
+    """Strengths of regularisation; 0.1 is the headline's."""
+    max_passes: Count | None = None
+    """Over the training features, at most."""
 
 
 class FinetuneSettings(_Settings):

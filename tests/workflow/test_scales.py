@@ -6,6 +6,7 @@ import pytest
 
 from dino.config import RunConfig, build_config, load_recipe, run_id
 from dino.errors import UserError
+from workflow.evaluations import evaluations
 from workflow.scales import Scale, load_scale, scale_names
 
 RECIPE = {"arch": "vit_small", "patch_size": 16, "epochs": 100, "batch_size": 1024, "num_local_crops": 6}
@@ -129,3 +130,20 @@ def test_mistake_in_a_scale_names_file_line_and_key(project, edit, old: str, new
 def test_unknown_scale_suggests_the_nearest(project):
     with pytest.raises(UserError, match="no scale 'labtop'; did you mean 'laptop'"):
         load_scale(project / "workflow" / "scales", "labtop")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "headline"), [("vit_small/16", None), ("vit_base/16", "pool"), ("vit_base/8", "pool")]
+)
+def test_the_headline_of_linear_probes_is_the_papers_for_the_backbone_that_is_stood_for(
+    project, architecture: str, headline: str | None
+):
+    for name in ("smoke", "laptop", "gpu", "paper"):
+        scale = load_scale(project / "workflow" / "scales", name)
+        assert scale.settings_of(evaluations()["linear"], architecture).headline == headline
+
+
+def test_the_paper_scales_linear_probes_are_the_published_recipe(project):
+    paper = load_scale(project / "workflow" / "scales", "paper")
+    options = paper.settings_of(evaluations()["linear"], "vit_base/16").options()
+    assert options == "--epochs 100 --batch-size 1024 --headline pool --image-size 224 --resize 256"
