@@ -166,19 +166,27 @@ def test_a_requeued_job_goes_on_from_its_state_and_is_one_job(slurm: Slurm, tmp_
     assert {job["JobID"] for job in slurm.jobs("count")} == {job_id}
 
 
-def test_a_job_out_of_time_saves_its_state_and_is_requeued(slurm: Slurm, tmp_path: Path) -> None:
+def test_a_job_out_of_time_is_requeued_with_its_state_and_one_that_hears_nothing_fails(
+    slurm: Slurm, tmp_path: Path
+) -> None:
     # Slurm looks at time limits every 30 s: warned 50 s before a limit of 60 s, a job hears of it 10 to 40 s on.
     write_program(tmp_path, "count.py", COUNTER)
     run = slurm.snakemake(
-        tmp_path, "--submitit-signal-delay", "50",
+        tmp_path, "--submitit-signal-delay", "50", "--keep-going",
         snakefile="""
+            rule all:
+                input: "counted", "never"
             rule count:
                 output: "counted"
                 resources: mem_mb=100, runtime=1
                 shell: "python3 count.py state 450 {output}"
+            rule deaf:
+                output: "never"
+                resources: mem_mb=100, runtime=1
+                shell: "sleep 600; touch {output}"
         """,
     )  # fmt: skip
-    run.succeed()
+    assert "time limit of 1 min reached" in run.fail()
     starts = [int(line.rpartition(" ")[2]) for line in (tmp_path / "counted").read_text().splitlines()]
     assert len(starts) >= 2, "it was warned at least once before it was done"
     assert starts == sorted(set(starts))
@@ -238,30 +246,77 @@ def test_a_cancelled_job_fails_with_that_reason(slurm: Slurm, tmp_path: Path, ac
     assert "cancelled from outside" in run.fail()
 
 
-def test_a_job_on_a_lost_node_is_started_on_another(slurm_alone: Slurm, tmp_path: Path) -> None:
+def test_jobs_on_a_lost_node_are_started_on_another_or_fail_with_that_reason(
+    slurm_alone: Slurm, tmp_path: Path
+) -> None:
     slurm = slurm_alone
     write_program(tmp_path, "count.py", COUNTER)
     run = slurm.snakemake(
-        tmp_path,
+        tmp_path, "--keep-going",
         snakefile="""
+            rule all:
+                input: "counted", "never"
             rule count:
                 output: "counted"
                 resources: mem_mb=100
-                shell: "echo $SLURMD_NODENAME >> nodes; python3 count.py state 60 {output}"
+                shell: "echo $SLURMD_NODENAME >> nodes; python3 count.py state 100 {output}"
+            rule stays:
+                output: "never"
+                resources: mem_mb=100, slurm_extra="--no-requeue"
+                shell: "touch started; sleep 600"
         """,
-    )
+    )  # fmt: skip
+    run.until((tmp_path / "started").exists, "both jobs run")
     run.until(lambda: (tmp_path / "state").exists() and int((tmp_path / "state").read_text()) > 5, "it counts")
-    node = slurm.command("squeue", "-h", "-t", "RUNNING", "-o", "%N")
-    assert lose_node(slurm, node) > 2
+    (node,) = set(slurm.command("squeue", "-h", "-t", "RUNNING", "-o", "%N").split())
+    assert lose_node(slurm, node) > 4
     # What slurmctld does by itself once SlurmdTimeout has passed:
     slurm.command("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
     try:
-        run.succeed()
+        text = run.fail()
     finally:
-        (slurm.folder / f"revive-{node}").touch()
+        revive(slurm, node)
+    assert f"node failure (on {node})" in text
     assert len((tmp_path / "counted").read_text().splitlines()) == 2
     assert len(set((tmp_path / "nodes").read_text().split())) == 2
     assert len(slurm.jobs("count")) == 1
+
+
+def test_a_job_survives_a_killed_slurmd(slurm_alone: Slurm, tmp_path: Path) -> None:
+    slurm = slurm_alone
+    run = slurm.snakemake(
+        tmp_path,
+        snakefile="""
+            rule wait:
+                output: "done"
+                resources: mem_mb=100
+                shell: "echo start >> starts; while [ ! -e go ]; do sleep 0.1; done; cp starts {output}"
+        """,
+    )
+    run.until((tmp_path / "starts").exists, "the job runs")
+    node = slurm.command("squeue", "-h", "-t", "RUNNING", "-o", "%N")
+    (daemon,) = [process for process in psutil.process_iter() if is_slurmd(slurm, process, node)]
+    daemon.kill()
+    daemon.wait()
+    revive(slurm, node)
+    run.until(lambda: any(is_slurmd(slurm, process, node) for process in psutil.process_iter()), "it is back")
+    (tmp_path / "go").touch()
+    run.succeed()
+    assert (tmp_path / "done").read_text() == "start\n"
+
+
+def is_slurmd(slurm: Slurm, process: psutil.Process, node: str) -> bool:
+    """Return whether a process is the daemon of a node of this cluster."""
+    try:
+        ours = process.environ().get("SLURM_CONF") == slurm.environment["SLURM_CONF"]
+        return ours and process.cmdline()[:4] == ["slurmd", "-D", "-N", node]
+    except psutil.Error:
+        return False
+
+
+def revive(slurm: Slurm, node: str) -> None:
+    """Have the daemon of a node started again."""
+    (slurm.folder / f"revive-{node}").touch()
 
 
 def lose_node(slurm: Slurm, node: str) -> int:
@@ -269,10 +324,10 @@ def lose_node(slurm: Slurm, node: str) -> int:
     daemons, processes = [], []
     for process in psutil.process_iter():
         try:
-            environment, command = process.environ(), process.cmdline()
+            environment = process.environ()
             if environment.get("SLURM_CONF") != slurm.environment["SLURM_CONF"]:
                 continue
-            if command[:4] == ["slurmd", "-D", "-N", node]:
+            if is_slurmd(slurm, process, node):
                 daemons.append(process)
             elif environment.get("SLURMD_NODENAME") == node:
                 processes.append(process)
