@@ -50,10 +50,10 @@ def prepare(image: NDArray[np.uint8], *, image_size: int, keep_aspect: bool, pat
     """
     height, width = image.shape[:2]
     if min(height, width) < patch_size:
-        raise UnusablePicture(f"{height}x{width} pixels, smaller than one patch ({patch_size} pixels)")
+        raise UnusablePicture(f"{width}x{height} pixels, smaller than one patch ({patch_size} pixels)")
     if keep_aspect and max(height, width) > LONGEST * min(height, width):
         raise UnusablePicture(
-            f"{height}x{width} pixels, so long that it would take too many tokens: resize it to a square"
+            f"{width}x{height} pixels, so long that it would take too many tokens: resize it to a square"
         )
     resized = target_size((height, width), image_size, keep_aspect=keep_aspect)
     if resized != (height, width):

@@ -47,7 +47,7 @@ def test_images_reach_the_network_as_in_the_authors_figures(
 
 
 def test_an_image_below_one_patch_or_far_too_long_is_refused() -> None:
-    with pytest.raises(UnusablePicture, match=r"15x40 pixels, smaller than one patch \(16 pixels\)"):
+    with pytest.raises(UnusablePicture, match=r"40x15 pixels, smaller than one patch \(16 pixels\)"):
         prepare(noise(15, 40), image_size=64, keep_aspect=False, patch_size=16)
     with pytest.raises(UnusablePicture, match="too many tokens"):
         prepare(noise(20, 200), image_size=64, keep_aspect=True, patch_size=16)
