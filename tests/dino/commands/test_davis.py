@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from dino.cli import main
+from dino.evaluation.davis.dataset import find_videos
 from dino.evaluation.davis.masks import PALETTE, write_mask
 from dino.evaluation.metrics import validate_metrics
 
@@ -196,3 +197,35 @@ def test_temperature_must_be_positive(value: str, capsys: pytest.CaptureFixture[
         main(["davis", *RANDOM, "--data", "d", "--output", "o", f"--temperature={value}"])
     assert stop.value.code == 2
     assert "must be above 0" in capsys.readouterr().err
+
+
+@pytest.mark.reference
+def test_real_sequences_without_lists(reference_data: Path, tmp_path: Path) -> None:
+    """Black and white masks of DAVIS 2016: all sequences of the folder, and those that are named."""
+    data, output = reference_data / "davis", tmp_path / "m.json"
+    assert len(find_videos(str(data)).videos) == 4
+    network = ["--checkpoint", "random", "--arch", "vit_nano", "--patch-size", "8", "--image-size", "64"]
+    chosen = ["--data", str(data), "--sequences", "car-shadow,drift-straight", "--output", str(output), "--quiet"]
+    assert main(["davis", *network, *chosen, "--device", "cpu", "--results-dir", str(tmp_path / "masks")]) == 0
+    made = read(output)
+    assert (made.data.test, made.data.model_dump()["objects"], made.notes) == (2, 2, [])
+    assert main(["davis", "--results", str(tmp_path / "masks"), *chosen]) == 0
+    scored = read(output)
+    for name, measure in made.metrics.items():
+        assert scored.metrics[name].value == pytest.approx(measure.value), name
+
+
+@pytest.mark.reference
+def test_results_of_another_method_score_as_the_official_code_does(reference_data: Path, tmp_path: Path) -> None:
+    expected = json.loads((reference_data / "davis-results" / "reference.json").read_text())["single"]
+    output, rows = tmp_path / "m.json", tmp_path / "rows.csv"
+    results = ["--results", str(reference_data / "davis-results" / "osvos"), "--data", str(reference_data / "davis")]
+    assert main(["davis", *results, "--output", str(output), "--per-sequence", str(rows), "--quiet"]) == 0
+    found = {row["sequence"]: row for row in csv.DictReader(rows.open(encoding="utf-8"))}
+    assert found.keys() == expected.keys()
+    for name, official in expected.items():
+        for measure in ("J", "F"):
+            values = [float(found[name][f"{measure.lower()}_{part}"]) for part in ("mean", "recall", "decay")]
+            assert values == pytest.approx([100 * value for value in official[measure]], abs=1e-2), (name, measure)
+    (note,) = (note for note in read(output).notes if "skipped" in note)
+    assert note.startswith("2 of 4 sequences skipped: motocross-jump: no results in ")
