@@ -60,16 +60,26 @@ def install() -> None:
     """
     if not missing_programs():
         return
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    apt = ["apt-get", "-qq", "-o", f"DPkg::Lock::Timeout={APT_PATIENCE_S}"]
-    install_packages = [*apt, "install", "-y", "--no-install-recommends", *PACKAGES]
     with services_stay_down():
-        for command in ([*apt, "update"], install_packages):
-            done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-            if done.returncode:
-                raise NotInstallable(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+        _apt("update")
+        _apt("install", "-y", "--no-install-recommends", *PACKAGES)
     if missing_programs():
         raise NotInstallable(f"{', '.join(missing_programs())} are not in {', '.join(PACKAGES)} of this system")
+
+
+def _apt(*words: str) -> None:
+    """Run apt-get; where another one is at work, wait for that to end."""
+    command = ["apt-get", "-qq", "-o", f"DPkg::Lock::Timeout={APT_PATIENCE_S}", *words]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    end = time.monotonic() + APT_PATIENCE_S
+    while True:
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        # The option above is about one of apt's locks only, not about that of the package lists.
+        if "Could not get lock" not in done.stderr or time.monotonic() > end:
+            raise NotInstallable(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+        time.sleep(2)
 
 
 @contextlib.contextmanager
