@@ -270,8 +270,6 @@ def test_jobs_on_a_lost_node_are_started_on_another_or_fail_with_that_reason(
     run.until(lambda: (tmp_path / "state").exists() and int((tmp_path / "state").read_text()) > 5, "it counts")
     (node,) = set(slurm.command("squeue", "-h", "-t", "RUNNING", "-o", "%N").split())
     assert lose_node(slurm, node) > 4
-    # What slurmctld does by itself once SlurmdTimeout has passed:
-    slurm.command("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
     try:
         text = run.fail()
     finally:
@@ -320,7 +318,10 @@ def revive(slurm: Slurm, node: str) -> None:
 
 
 def lose_node(slurm: Slurm, node: str) -> int:
-    """Kill slurmd, the job steps and their processes of a node, as a power cut would; returns how many processes."""
+    """Kill slurmd, the job steps and their processes of a node, as a power cut would; returns how many processes.
+
+    Slurm is told at once that the node is down, which it would find out by itself after SlurmdTimeout.
+    """
     daemons, processes = [], []
     for process in psutil.process_iter():
         try:
@@ -337,6 +338,7 @@ def lose_node(slurm: Slurm, node: str) -> int:
     for process in [*daemons, *processes]:  # the daemons first: they would report the end of the processes
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    slurm.command("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
     return len({*daemons, *processes})
 
 
