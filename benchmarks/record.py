@@ -22,6 +22,7 @@ RUNS = {
     "Training step": ["training_step.py", "--threads", "2"],
     "Augmentation": ["augmentation.py", "--threads", "1"],
     "k-NN": ["knn.py", "--threads", "2"],
+    "Linear probes": ["linear.py", "--threads", "2", "--batch-size", "64"],
     "Planning": ["planning.py"],
 }
 
