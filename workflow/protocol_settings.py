@@ -106,6 +106,8 @@ class FinetuneSettings(_Settings):
     rand_augment: str | None = None
     """timm's string; empty is off."""
     random_erasing: Annotated[float, Field(ge=0, le=1)] | None = None
+    mixup: Annotated[float, Field(ge=0)] | None = None
+    cutmix: Annotated[float, Field(ge=0)] | None = None
     repeats: Count | None = None
     """Times an image stands in an epoch."""
     model_ema: Annotated[float, Field(ge=0, lt=1)] | None = None
