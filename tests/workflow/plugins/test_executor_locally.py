@@ -263,6 +263,35 @@ def test_a_killed_snakemake_finds_its_jobs_again(workflow: Workflow) -> None:
     assert "Params have changed" in workflow.run("--dry-run"), "what was taken over has its provenance"
 
 
+def test_a_ticket_that_outlived_its_recorded_job_is_forgotten(workflow: Workflow) -> None:
+    workflow.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "last"
+        rule first:
+            output: "first"
+            shell: "while [ ! -e go ]; do sleep 0.1; done; echo run >> runs; touch {output}"
+        rule last:
+            input: "first"
+            output: "last"
+            shell: "touch {output}"
+        """,
+    )
+    process = workflow.start()
+    until(lambda: "is local job" in workflow.output(), "the first job is submitted")
+    (ticket,) = (path for path in workflow.tickets() if path.suffix == ".json")
+    text = ticket.read_text()
+    (workflow.directory / "go").touch()
+    workflow.end(process)
+    # As if Snakemake had been killed after it had recorded the job, and before it removed the ticket:
+    ticket.write_text(text)
+    (workflow.directory / "last").unlink()
+    assert "taken over" not in workflow.run()
+    assert not workflow.tickets()
+    assert workflow.read("runs") == "run\n"
+
+
 def test_the_debug_cluster_runs_in_process(workflow: Workflow) -> None:
     workflow.write(
         "Snakefile",

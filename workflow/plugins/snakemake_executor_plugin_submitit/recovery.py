@@ -137,29 +137,34 @@ class Recovery:
         mine = [t for t in self._tickets.read_all() if t.cluster == self._cluster.name and t.job_id is not None]
         for ticket in mine:
             self._cluster.attach(str(ticket.job_id), started=ticket.process_started)
-        self._record_unwatched(mine)
+        self._settle(mine)
         try:
             return self._cluster.states([str(ticket.job_id) for ticket in mine]) if mine else {}
         except SchedulerUnavailable as error:
             self._logger.warning(f"The scheduler does not answer: {error}. Jobs of an earlier run are waited for.")
             return {}
 
-    def _record_unwatched(self, tickets: Iterable[Ticket]) -> None:
-        """Let Snakemake record jobs that a nested Snakemake finished while no main process was there.
+    def _settle(self, tickets: Iterable[Ticket]) -> None:
+        """Forget the jobs that have done what they were for; first have those recorded that nobody has.
 
-        The nested one has declared their outputs complete, so they are not run again, but their provenance (code,
-        parameters) is only written by a main process; without it later changes would go unnoticed.
+        A direct job that need not run was recorded by a Snakemake that died before it had removed the ticket. A nested
+        one has declared its outputs complete by itself, but provenance (code, parameters) is only written by a main
+        process; without it later changes would go unnoticed.
         """
         needed = set(self._workflow.dag.needrun_jobs())
         idle = {tuple(sorted(map(str, job.output))): job for job in self._workflow.dag.jobs if job not in needed}
         for ticket in tickets:
-            job = idle.get(tuple(ticket.outputs)) if ticket.nested else None
+            job = idle.get(tuple(ticket.outputs))
             if job is None:
                 continue
             outcome = outcome_of(self._cluster.paths(ticket.name, str(ticket.job_id)))
-            if outcome is not None and outcome.success and self._planner.plan(job).ticket.key == ticket.key:
+            if outcome is None or not outcome.success:
+                continue
+            if ticket.nested:
+                if self._planner.plan(job).ticket.key != ticket.key:
+                    continue
                 self._workflow.async_run(self._workflow.persistence.finished(job))
-                self._tickets.remove(ticket)
+            self._tickets.remove(ticket)
 
 
 def _may_be_gone(job: Any, path: str) -> bool:
