@@ -23,6 +23,7 @@ RUNS = {
     "Augmentation": ["augmentation.py", "--threads", "1"],
     "k-NN": ["knn.py", "--threads", "2"],
     "Linear probes": ["linear.py", "--threads", "2", "--batch-size", "64"],
+    "Video segmentation": ["davis.py", "--threads", "2", "--frames", "16"],
     "Planning": ["planning.py"],
 }
 
