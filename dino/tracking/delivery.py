@@ -141,6 +141,7 @@ class Delivery:
 
     def _deliver_dataset(self, run_id: str, dataset: tuple[str, str], context: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         name, digest = dataset
         key = f"{context} {name} {digest}"
@@ -149,7 +150,15 @@ class Delivery:
         source = json.dumps({"name": name, "digest": digest})
         # MLflow keeps 36 characters of a digest; the whole one stands in the source.
         entity = Dataset(name=name, digest=digest[:36], source_type="local", source=source)
-        self.client.log_inputs(run_id, datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", context)])])
+        inputs = [DatasetInput(entity, [InputTag("mlflow.data.context", context)])]
+        try:
+            self.client.log_inputs(run_id, datasets=inputs)
+        except MlflowException as error:
+            # MLflow looks whether it knows a data set and then inserts it: of two mirrors that bring a new one at once
+            # the slower is refused, and finds it there the second time.
+            if error.error_code != "BAD_REQUEST":
+                raise
+            self.client.log_inputs(run_id, datasets=inputs)
         if context == "training":
             self.state.datasets.append(key)
 

@@ -304,6 +304,23 @@ def test_a_mirror_that_may_not_wait_says_that_another_has_the_run(finished_run, 
     assert Mirror(uri).deliver(finished_run.path, wait=False).points == 600
 
 
+def test_a_data_set_that_another_mirror_brings_at_the_same_moment_is_no_problem(finished_run, uri, store):
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import BAD_REQUEST
+
+    client = FaultyClient(store.client)
+    refusals = [MlflowException("UniqueViolation: (experiment, name, digest) already exists", BAD_REQUEST)]
+
+    def log_inputs(*args, **kwargs):
+        if refusals:
+            raise refusals.pop()
+        store.client.log_inputs(*args, **kwargs)
+
+    client.log_inputs = log_inputs
+    assert Mirror(uri, client=client).deliver(finished_run.path).points == 600
+    assert [entry.dataset.name for entry in store.parent().inputs.dataset_inputs] == ["world"]
+
+
 # --- changes -------------------------------------------------------------------------------------------------------
 
 
