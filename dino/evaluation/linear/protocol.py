@@ -7,7 +7,6 @@ paper's grid and choice are not published); the best of all epochs and rates on 
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ from dino.evaluation.checkpoints import Identity
 from dino.evaluation.features import extract_features, refuse_equal_splits
 from dino.evaluation.linear.crops import TrainCrops
 from dino.evaluation.linear.features import PAPER, RESNET, JointFeature, default_headline
+from dino.evaluation.linear.held_out import choose_held_out, part_of
+from dino.evaluation.linear.outcome import Outcome
 from dino.evaluation.linear.probes import ProbeBank
 from dino.evaluation.linear.settings import ProbeSettings
 from dino.evaluation.linear.training import ProbeTraining
@@ -38,7 +39,6 @@ from dino.evaluation.metrics import (
     percent,
 )
 from dino.evaluation.runtime import device_name
-from dino.evaluation.subset import choose_share
 from dino.training.signals import StopRequest
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def evaluate_linear(
         images = _plain(part_of(train, np.flatnonzero(held_out)), settings, job)
         trials = training.score_held_out(images).numpy()
         trial_images = int(held_out.sum()) - len(images.skipped)
-    outcome = _Outcome(
+    outcome = Outcome(
         headline=headline,
         index={name: columns.index(part) for name, part in joint.columns.items()},
         scores=torch.stack(training.scores).numpy(),
@@ -133,25 +133,6 @@ def evaluate_linear(
     document = _document(outcome, identity, training, (train, test), job, held_out=held_out)
     seconds = max(training.seconds(), time.perf_counter() - started)
     return document.model_copy(update={"seconds": round(seconds, 3)}), training
-
-
-def choose_held_out(labels: NDArray[Any], share: float) -> NDArray[np.bool_]:
-    """(N,) bool: of every class with two images and more the ``share``, at most half, at least one; always the same."""
-    counts = np.bincount(labels)
-    held_out = np.zeros(len(labels), dtype=bool)
-    held_out[choose_share(labels, share, seed=0)] = True
-    return held_out & (counts[labels] > 1)
-
-
-def part_of(images: ImageSet, rows: NDArray[Any]) -> ImageSet:
-    """The images ``rows`` of a split."""
-    return dataclasses.replace(
-        images,
-        paths=[images.paths[row] for row in rows],
-        labels=images.labels[rows],
-        pixels=None if images.pixels is None else images.pixels[rows],
-        skipped=[],
-    )
 
 
 def format_table(document: MetricsFile) -> str:
@@ -165,40 +146,8 @@ def format_table(document: MetricsFile) -> str:
     return "\n".join([*lines, *(f"note: {note}" for note in document.notes)])
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """Scores of all probes, and which of them is meant."""
-
-    headline: str
-    index: dict[str, int]
-    """The place of each feature among the V that were trained."""
-    scores: NDArray[np.float64]
-    """(epochs, 3, V, L) of the test images: top-1 count, top-5 count, loss."""
-    trials: NDArray[np.float64] | None
-    """(3, V, L) of the held-out images; None for one learning rate."""
-    trial_images: int
-    tested: int
-
-    def choice(self, name: str) -> int:
-        """The learning rate with most held-out images right; of several, the one with the least loss."""
-        if self.trials is None:
-            return 0
-        right, _, loss = self.trials[:, self.index[name]]
-        return int(np.lexsort((loss, -right))[0])
-
-    def count(self, name: str, what: int = 0) -> int:
-        """Test images right after the last epoch: 0 at first place, 1 among five."""
-        return int(self.scores[-1, what, self.index[name], self.choice(name)])
-
-    def best(self, name: str) -> tuple[int, int, int]:
-        """Most test images right over epochs and learning rates, the epoch (from 1) and the learning rate's place."""
-        counts = self.scores[:, 0, self.index[name]]
-        epoch, rate = np.unravel_index(int(counts.argmax()), counts.shape)
-        return int(counts[epoch, rate]), int(epoch) + 1, int(rate)
-
-
 def _document(
-    outcome: _Outcome,
+    outcome: Outcome,
     identity: Identity,
     training: ProbeTraining,
     data: tuple[ImageSet, ImageSet],
@@ -256,7 +205,7 @@ def _document(
     )
 
 
-def _row(outcome: _Outcome, name: str, training: ProbeTraining) -> dict[str, Any]:
+def _row(outcome: Outcome, name: str, training: ProbeTraining) -> dict[str, Any]:
     """What the metrics file says of one feature."""
     lrs, chosen, index = training.settings.lrs, outcome.choice(name), outcome.index[name]
     part = training.joint.columns[name]
@@ -276,7 +225,7 @@ def _row(outcome: _Outcome, name: str, training: ProbeTraining) -> dict[str, Any
     return row
 
 
-def _notes(outcome: _Outcome, training: ProbeTraining, data: tuple[ImageSet, ImageSet]) -> list[str]:
+def _notes(outcome: Outcome, training: ProbeTraining, data: tuple[ImageSet, ImageSet]) -> list[str]:
     notes = []
     lrs, share = training.settings.lrs, training.settings.held_out
     if outcome.trials is not None:

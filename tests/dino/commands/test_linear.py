@@ -4,14 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from dino.cli import main
 from dino.config import build_config
-from dino.data.datasets import resolve_dataset
-from dino.evaluation.linear.protocol import choose_held_out, part_of
 from dino.evaluation.metrics import MetricsFile, validate_metrics
 from dino.models import build_backbone
 from tests.dino.training.supervised.labelled import write_images
@@ -157,24 +154,6 @@ def test_diverged_weights_are_told(data: Path, tmp_path: Path, capsys: pytest.Ca
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     assert linear(data, tmp_path / "o.json", "--checkpoint", str(tmp_path / "weights.pth")) == 2
     assert "have diverged" in capsys.readouterr().err
-
-
-def test_held_out_images_are_a_share_of_every_class_that_can_spare_one() -> None:
-    labels = np.repeat([0, 1, 2, 3], [50, 20, 2, 1])
-    held_out = choose_held_out(labels, 0.1)
-    assert [int(held_out[labels == label].sum()) for label in range(4)] == [5, 2, 1, 0]
-    assert np.array_equal(held_out, choose_held_out(labels, 0.1))
-    assert [int(choose_held_out(labels, 0.5)[labels == label].sum()) for label in range(4)] == [25, 10, 1, 0]
-
-
-def test_part_of_a_split_keeps_paths_labels_and_pixels_together(data: Path) -> None:
-    images = resolve_dataset(data)
-    rows = np.array([3, 20])
-    part = part_of(images, rows)
-    assert len(part) == 2
-    for place, row in enumerate(rows):
-        assert part.labels[place] == images.labels[row]
-        assert np.array_equal(part.read(place), images.read(int(row)))
 
 
 @pytest.mark.reference
