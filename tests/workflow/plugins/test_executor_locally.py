@@ -219,7 +219,11 @@ def test_a_killed_snakemake_finds_its_jobs_again(workflow: Workflow) -> None:
         "Snakefile",
         """
         rule all:
-            input: expand("done/{i}", i=range(5))
+            input: expand("done/{i}", i=range(5)), "shy"
+        rule shy:
+            input: lambda wildcards: [] if os.path.exists("shy") else ["seed/0"]
+            output: "shy"
+            shell: "echo run >> runs-shy; while [ ! -e first ]; do sleep 0.1; done; touch {output}"
         rule part:
             input: "seed/{i}"
             output: "done/{i}"
@@ -235,15 +239,17 @@ def test_a_killed_snakemake_finds_its_jobs_again(workflow: Workflow) -> None:
     for i in range(5):
         workflow.write(f"seed/{i}", f"{i}\n")
     process = workflow.start("--keep-going")
-    until(lambda: all((workflow.directory / f"runs-{i}").exists() for i in range(5)), "all jobs run")
+    jobs = (*range(5), "shy")
+    until(lambda: all((workflow.directory / f"runs-{i}").exists() for i in jobs), "all jobs run")
     process.kill()
     process.wait()
     (workflow.directory / "first").touch()
     tickets = {
         json.loads(path.read_text())["outputs"][0]: path for path in workflow.tickets() if path.suffix == ".json"
     }
-    finished = re.escape(json.loads(tickets["done/0"].read_text())["job_id"])
-    until(lambda: list(workflow.directory.glob(f"jobs/*/{finished}_0_result.pkl")), "job 0 ends while nobody watches")
+    for output in ("done/0", "shy"):
+        finished = re.escape(json.loads(tickets[output].read_text())["job_id"])
+        until(lambda f=finished: list(workflow.directory.glob(f"jobs/*/{f}_0_result.pkl")), "two end unwatched")
     # As if Snakemake had been killed before it learnt the number of job 2; and other inputs for job 3.
     ticket = json.loads(tickets["done/2"].read_text())
     tickets["done/2"].write_text(json.dumps({**ticket, "job_id": None, "process_started": None}))
@@ -251,13 +257,13 @@ def test_a_killed_snakemake_finds_its_jobs_again(workflow: Workflow) -> None:
 
     workflow.run("--unlock")
     process = workflow.start()
-    until(lambda: workflow.output().count("which is taken over") == 3, "jobs 0, 2 and 4 are taken over")
+    until(lambda: workflow.output().count("which is taken over") == 4, "jobs 0, 2, 4 and the shy one are taken over")
     (workflow.directory / "go").touch()
     text = workflow.end(process)
     assert "read other inputs; it is run again" in text
     assert {i: workflow.read(f"done/{i}") for i in range(5)} == {0: "0\n", 1: "1\n", 2: "2\n", 3: "changed\n", 4: "4\n"}
-    runs = {i: workflow.read(f"runs-{i}").count("run") for i in range(5)}
-    assert runs == {0: 1, 1: 2, 2: 1, 3: 2, 4: 1}, "only the failed and the outdated one were run again"
+    runs = {i: workflow.read(f"runs-{i}").count("run") for i in jobs}
+    assert runs == {0: 1, 1: 2, 2: 1, 3: 2, 4: 1, "shy": 1}, "only the failed and the outdated one were run again"
     assert not workflow.tickets()
     workflow.write("Snakefile", workflow.read("Snakefile").replace('how="well"', 'how="better"'))
     assert "Params have changed" in workflow.run("--dry-run"), "what was taken over has its provenance"

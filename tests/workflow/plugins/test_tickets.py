@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from snakemake_executor_plugin_submitit.tickets import Ticket, TicketStore, input_state, job_key
+from snakemake_executor_plugin_submitit.tickets import Ticket, TicketStore, input_state, job_key, read_the_same
 
 JOB: dict[str, Any] = {
     "directory": "/work", "rule": "train", "wildcards": {"i": "1"}, "outputs": ["a", "b"], "command": "train a b",
@@ -94,3 +94,19 @@ def test_input_state_changes_with_the_file_and_leaves_directories_out(tmp_path: 
     assert len(before) == 1
     file.write_text("other")
     assert input_state([str(file)]) != before
+
+
+@pytest.mark.parametrize(
+    ("now", "shell", "script"),
+    [
+        ([["a", 1, 1], ["b", 2, 2]], True, True),
+        ([["a", 1, 1]], True, False),  # an input that is only named while the output is missing
+        ([], True, False),
+        ([["a", 1, 9]], False, False),
+        ([["a", 1, 1], ["c", 3, 3]], False, False),
+    ],
+)
+def test_an_earlier_job_has_read_what_is_to_be_read_now(now: list[list[Any]], shell: bool, script: bool) -> None:
+    earlier = [["a", 1, 1], ["b", 2, 2]]
+    assert read_the_same(ticket(inputs=earlier), ticket(inputs=now)) is shell
+    assert read_the_same(ticket(inputs=earlier, nested=True), ticket(inputs=now, nested=True)) is script

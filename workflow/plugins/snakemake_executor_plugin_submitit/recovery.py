@@ -16,7 +16,7 @@ from .logs import outcome_of
 from .plans import Plan, Planner
 from .settings import ExecutorSettings
 from .states import JobState
-from .tickets import Ticket, TicketStore
+from .tickets import Ticket, TicketStore, read_the_same
 
 CLAIM_GRACE_S = 5.0  # a local job that was started notes its id within that time
 CLAIM_POLL_S = 0.2
@@ -88,7 +88,7 @@ class Recovery:
             return None
         state = (self._states or {}).get(job_id)
         outcome = outcome_of(self._cluster.paths(ticket.name, job_id))
-        if ticket.inputs != plan.ticket.inputs:
+        if not read_the_same(ticket, plan.ticket):
             self._logger.info(f"Job {job_id} {who} read other inputs; it is run again.")
             self._end(job_id)
             return None

@@ -69,6 +69,17 @@ def input_state(paths: Iterable[str]) -> InputState:
     return state
 
 
+def read_the_same(earlier: Ticket, now: Ticket) -> bool:
+    """Return whether an earlier job read the inputs that the same job would read now.
+
+    It may have read more: there are workflows whose jobs no longer name an input once their outputs are there. What a
+    shell line says of its inputs is in the job's key; a script may count them, so there the list must be the same.
+    """
+    if now.nested:
+        return earlier.inputs == now.inputs
+    return all(entry in earlier.inputs for entry in now.inputs)
+
+
 class TicketStore:
     """The folder of tickets; every write is a rename, so a reader never sees half of one."""
 
