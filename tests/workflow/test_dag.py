@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -327,9 +328,10 @@ def test_killed_snakemake_leaves_no_lock_that_stops_the_next_call(done: Path):
     first = subprocess.Popen(
         command,
         cwd=done,
-        env=fake_environment(done) | {"FAKE_SLEEP": "3"},
+        env=fake_environment(done) | {"FAKE_SLEEP": "600"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     calls = done / "calls.txt"
     calls.write_text("", encoding="utf-8")
@@ -339,7 +341,7 @@ def test_killed_snakemake_leaves_no_lock_that_stops_the_next_call(done: Path):
         time.sleep(0.05)
     blocked = subprocess.run(command, cwd=done, env=fake_environment(done), capture_output=True, text=True)
     assert "LockException" in blocked.stdout + blocked.stderr
-    first.kill()
+    os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     output = snakemake(done, "--cores", "2", config=["studies=teacher"])
     assert "Locks of a run that was killed have been removed" in output
