@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import importlib.util
 import os
 import secrets
@@ -37,6 +38,7 @@ POOL_SIZE = 80
 takes a second: with SQLAlchemy's 5, and 10 more in a rush, more than 15 writers can block each other until they time
 out (docs/tracking.md has the measurement)."""
 _START_SECONDS = 300.0
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h: the signal that the kernel sends when whoever started the process dies
 
 
 def find_programs() -> dict[str, str]:
@@ -192,10 +194,12 @@ class TrackingServer:
         making.rename(data)
 
     def _daemon(self, name: str, command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        libc = ctypes.CDLL(None)
         with open(self.folder / "log" / f"{name}.log", "ab") as log:
             return subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **options
-            )
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM), **options,
+            )  # fmt: skip
 
     def _until(self, name: str, process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
         end = time.monotonic() + _START_SECONDS
