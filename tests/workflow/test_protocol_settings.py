@@ -60,4 +60,4 @@ def test_the_papers_scale_leaves_what_a_subcommand_knows_to_it() -> None:
 def test_one_measurement_fills_several_columns_where_one_set_plays_several_parts() -> None:
     assert placed("laptop", "finetune_cars").name == placed("laptop", "finetune_cifar10").name
     assert placed("laptop", "finetune_imagenet").name == "finetune_imagenet"
-    assert "--epochs 1 " in placed("laptop", "finetune_imagenet").options
+    assert "--epochs 0.75 " in placed("laptop", "finetune_imagenet").options
