@@ -146,11 +146,12 @@ def describe_evaluation(path: Path) -> EvaluationImage:
     params |= {f"data.{key}": _text(value) for key, value in data.items()}
     params |= {f"checkpoint.{key}": _text(value) for key, value in checkpoint.items()}
     params |= {key: _text(document[key]) for key in ("chance", "device", "code_version") if key in document}
-    # `top1_k10` stands beside `top1`: a setting's number, not a headline. Nor is `teacher_e100`, that of one epoch.
+    # `top1_k10` stands beside `top1`: a setting's number, not a headline. Nor is `teacher_e100`, that of one epoch, or
+    # `dim_l4`, the size of what was measured.
     headline = {
         f"{protocol}.{key}": value
         for key, value in metrics.items()
-        if not any(key.startswith(f"{other}_") for other in metrics) and not re.search(r"_e\d+$", key)
+        if not any(key.startswith(f"{other}_") for other in metrics) and not re.search(r"_e\d+$|^dim_", key)
     }
     for key in ("chance", "seconds", "peak_memory_mib"):
         if isinstance(document.get(key), int | float):

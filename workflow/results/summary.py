@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,11 +120,14 @@ class StudyResults:
 
     @cached_property
     def chance(self) -> dict[str, float]:
-        """Accuracy of guessing, by metric, where the protocol writes one."""
+        """What guessing gives, by metric, where the protocol writes it: of its headline, no top-5 or dimensions."""
         known = self.frame.dropna(subset=["chance"])
-        return {str(metric): float(group["chance"].iloc[0]) for metric, group in known.groupby("metric", sort=False)}
+        levels = {str(metric): float(group["chance"].iloc[0]) for metric, group in known.groupby("metric", sort=False)}
+        return {metric: level for metric, level in levels.items() if _GUESSED.fullmatch(metric)}
 
 
+_GUESSED = re.compile(r"[^.]+\.(student_)?(top1|map)(_.*)?")
+"""Metrics that a protocol's level of chance is of."""
 _SIZES = {"classes": "classes", "train": "training images", "test": "test images"}
 
 

@@ -71,8 +71,10 @@ def facts(results: StudyResults, *, limit: bool = True) -> list[str]:
         lines.append(f"Data: {'; '.join(results.data)}.")
     count = results.seeds
     lines.append(f"Seeds: {', '.join(str(seed) for seed in range(count))}{_spread_words(results)}.")
+    levels: dict[str, list[str]] = {}
     for metric, chance in results.chance.items():
-        lines.append(f"Chance: {number(chance)} for {metric_words(metric)}.")
+        levels.setdefault(number(chance), []).append(metric_words(metric))
+    lines += [f"Chance: {level} for {'; '.join(words)}." for level, words in levels.items()]
     for metrics in results.shared:
         several = "; ".join(metric_words(metric) for metric in metrics)
         lines.append(f"One measurement at this scale, since one data set plays all their parts: {several}.")
