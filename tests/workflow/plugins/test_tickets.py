@@ -103,7 +103,8 @@ def test_input_state_changes_with_the_file_and_leaves_directories_out(tmp_path: 
         ([["a", 1, 1]], True, False),  # an input that is only named while the output is missing
         ([], True, False),
         ([["a", 1, 9]], False, False),
-        ([["a", 1, 1], ["c", 3, 3]], False, False),
+        ([["a", 1, 1], ["c", 3, 3]], True, False),  # not named when its output was half there
+        ([["a", 1, 1], ["c", 3, 4 * 10**18]], False, False),  # made after the earlier job was submitted
     ],
 )
 def test_an_earlier_job_has_read_what_is_to_be_read_now(now: list[list[Any]], shell: bool, script: bool) -> None:

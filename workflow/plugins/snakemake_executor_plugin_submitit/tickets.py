@@ -72,12 +72,16 @@ def input_state(paths: Iterable[str]) -> InputState:
 def read_the_same(earlier: Ticket, now: Ticket) -> bool:
     """Return whether an earlier job read the inputs that the same job would read now.
 
-    It may have read more: there are workflows whose jobs no longer name an input once their outputs are there. What a
-    shell line says of its inputs is in the job's key; a script may count them, so there the list must be the same.
+    The lists may differ: there are workflows whose jobs no longer name an input once their outputs are there. An input
+    that the earlier job did not name must be older than its submission. What a shell line says of its inputs is in the
+    job's key; a script may count them, so there the lists must be the same.
     """
     if now.nested:
         return earlier.inputs == now.inputs
-    return all(entry in earlier.inputs for entry in now.inputs)
+    named = {path for path, *_ in earlier.inputs}
+    return all(
+        entry in earlier.inputs or (entry[0] not in named and entry[2] < earlier.created * 1e9) for entry in now.inputs
+    )
 
 
 class TicketStore:
