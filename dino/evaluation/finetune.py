@@ -15,22 +15,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dino.config import CODE_VERSION, build_config
+from dino.config import build_config
 from dino.data.datasets import ImageSet, resolve_dataset
 from dino.data.evaluation import EvalImages
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity
+from dino.evaluation.document import describe_evaluation
 from dino.evaluation.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
-    created_now,
-    package_versions,
-    peak_device_memory_mib,
-    peak_memory_mib,
     percent,
 )
-from dino.evaluation.runtime import device_name
 from dino.models import build_backbone
 from dino.training.distributed import World
 from dino.training.precision import autocast
@@ -164,8 +160,9 @@ def _document(
     for which, skipped in (("training", train.skipped), ("test", images.skipped)):
         if skipped:
             notes.append(f"{len(skipped)} {which} images skipped as unreadable: {skipped[0]}")
-    return MetricsFile(
-        protocol="finetune",
+    return describe_evaluation(
+        "finetune",
+        identity,
         metrics={
             "top1": percent(score.top1, score.total),
             "top5": percent(score.top5, score.total),
@@ -177,12 +174,7 @@ def _document(
             **settings.model_dump(mode="json"),
             "peak_lr": settings.lr * settings.batch_size / 512.0,
             "steps": training.total_steps,
-            "model": identity.model,
         },
-        run_id=identity.run_id,
-        fingerprint=identity.fingerprint,
-        seed=identity.seed,
-        code_version=CODE_VERSION["finetune"],
         data=DataIdentity(
             name=train.name,
             digest=train.digest,
@@ -191,12 +183,7 @@ def _document(
             test=score.total,
             classes=classes,
         ),
-        checkpoint=identity.checkpoint,
-        device=device_name(job.device),
-        seconds=round(max(training.seconds(), time.perf_counter() - started), 3),
-        peak_memory_mib=peak_memory_mib(),
-        peak_device_memory_mib=peak_device_memory_mib(str(job.device)),
-        created=created_now(),
+        device=job.device,
+        seconds=max(training.seconds(), time.perf_counter() - started),
         notes=notes,
-        versions=package_versions(),
     )

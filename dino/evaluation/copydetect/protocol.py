@@ -16,19 +16,15 @@ from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity
 from dino.evaluation.copydetect.dataset import CopydaysSet
 from dino.evaluation.copydetect.descriptors import GEM_EXPONENT, Square, descriptor, learn_whitening
+from dino.evaluation.document import describe_evaluation
 from dino.evaluation.kept_features import FeatureKeeper
 from dino.evaluation.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
-    created_now,
-    package_versions,
-    peak_device_memory_mib,
-    peak_memory_mib,
 )
 from dino.evaluation.neighbours import iterate_neighbours, normalise_
 from dino.evaluation.retrieval.scoring import average_precision, chance_ap
-from dino.evaluation.runtime import device_name
 from dino.evaluation.whole_images import ImageList, ListFeatures, Running, count_skipped
 
 if TYPE_CHECKING:
@@ -89,8 +85,9 @@ def evaluate_copydetect(
     notes += said
     counted = [len(each) for each in positives if each]
     database = sum(len(parts[what].indices) for what in DATABASE if what in parts)
-    return MetricsFile(
-        protocol="copydetect",
+    return describe_evaluation(
+        "copydetect",
+        identity,
         metrics={
             **{name: Measure(value=100.0 * value, unit="%", n=len(counted)) for name, value in measures.items()},
             "dim": Measure(value=parts["originals"].features.shape[1], unit="count"),
@@ -103,21 +100,11 @@ def evaluate_copydetect(
             "gem_exponent": GEM_EXPONENT,
             "whitening": "map_raw" in measures,
             "precision": running.precision,
-            "model": identity.model,
         },
-        run_id=identity.run_id,
-        fingerprint=identity.fingerprint,
-        seed=identity.seed,
-        code_version=CODE_VERSION["copydetect"],
         data=_data_identity(dataset),
-        checkpoint=identity.checkpoint,
-        device=device_name(running.device),
-        seconds=round(time.perf_counter() - started, 3),
-        peak_memory_mib=peak_memory_mib(),
-        peak_device_memory_mib=peak_device_memory_mib(str(running.device)),
-        created=created_now(),
+        device=running.device,
+        seconds=time.perf_counter() - started,
         notes=notes,
-        versions=package_versions(),
     )
 
 

@@ -19,6 +19,7 @@ from dino.config import CODE_VERSION
 from dino.data import EvalImages, ImageSet, resolve_dataset
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity, load_evaluated
+from dino.evaluation.document import describe_evaluation
 from dino.evaluation.feature_files import Preprocessing
 from dino.evaluation.features import choose_preprocessing, default_workers, extract_features, refuse_equal_splits
 from dino.evaluation.knn import target_ranks
@@ -27,13 +28,8 @@ from dino.evaluation.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
-    created_now,
-    package_versions,
-    peak_device_memory_mib,
-    peak_memory_mib,
 )
 from dino.evaluation.neighbours import iterate_neighbours, normalise_
-from dino.evaluation.runtime import device_name
 from dino.files import sha256_file
 from dino.log import logger
 from dino.training.snapshots import find_snapshots
@@ -235,8 +231,9 @@ def _document(
         error=sum(gap.error or 0.0 for gap in gaps) / len(gaps),
     )
     metrics["smallest_gap"] = min(gaps, key=lambda gap: gap.value)
-    return MetricsFile(
-        protocol="knn_curve",
+    return describe_evaluation(
+        "knn_curve",
+        identity,
         metrics=metrics,
         chance=100.0 / len(curve.train.classes),
         settings={
@@ -244,12 +241,7 @@ def _document(
             "temperature": settings.temperature,
             "epochs": [point.epoch for point in points],
             "preprocessing": preprocessing.model_dump(),
-            "model": identity.model,
         },
-        run_id=identity.run_id,
-        fingerprint=identity.fingerprint,
-        seed=identity.seed,
-        code_version=CODE_VERSION["knn_curve"],
         data=DataIdentity(
             name=curve.train.name,
             digest=curve.train.digest,
@@ -259,11 +251,7 @@ def _document(
             classes=len(curve.train.classes),
         ),
         checkpoint=identity.checkpoint.model_copy(update={"key": None}),
-        device=device_name(settings.device),
-        seconds=round(time.perf_counter() - started, 3),
-        peak_memory_mib=peak_memory_mib(),
-        peak_device_memory_mib=peak_device_memory_mib(str(settings.device)),
-        created=created_now(),
+        device=settings.device,
+        seconds=time.perf_counter() - started,
         notes=["`checkpoint` is the last snapshot; top1 is its teacher's", *curve.notes()],
-        versions=package_versions(),
     )

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dino.config import CODE_VERSION
 from dino.data import EvalImages, ImageSet, resolve_dataset
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity
+from dino.evaluation.document import describe_evaluation
 from dino.evaluation.features import extract_features, refuse_equal_splits
 from dino.evaluation.linear.crops import TrainCrops
 from dino.evaluation.linear.features import PAPER, RESNET, JointFeature, default_headline
@@ -32,13 +32,8 @@ from dino.evaluation.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
-    created_now,
-    package_versions,
-    peak_device_memory_mib,
-    peak_memory_mib,
     percent,
 )
-from dino.evaluation.runtime import device_name
 from dino.training.signals import StopRequest
 
 if TYPE_CHECKING:
@@ -167,8 +162,9 @@ def _document(
             metrics[f"dim_{name}"] = Measure(value=part.stop - part.start, unit="count")
     index = outcome.index[outcome.headline]
     curve = outcome.scores[:, 0, index, outcome.choice(outcome.headline)]
-    return MetricsFile(
-        protocol="linear",
+    return describe_evaluation(
+        "linear",
+        identity,
         metrics=metrics,
         chance=100.0 / len(train.classes),
         settings={
@@ -180,12 +176,7 @@ def _document(
             "held_out_images": int(held_out.sum()) if outcome.trials is not None else 0,
             "steps": training.total_steps,
             "objective": "cross-entropy; SGD, momentum 0.9; lr = base * batch / 256, by epoch a cosine to 0",
-            "model": identity.model,
         },
-        run_id=identity.run_id,
-        fingerprint=identity.fingerprint,
-        seed=identity.seed,
-        code_version=CODE_VERSION["linear"],
         data=DataIdentity(
             name=train.name,
             digest=train.digest,
@@ -194,14 +185,9 @@ def _document(
             test=tested,
             classes=len(train.classes),
         ),
-        checkpoint=identity.checkpoint,
-        device=device_name(job.device),
+        device=job.device,
         seconds=training.seconds(),
-        peak_memory_mib=peak_memory_mib(),
-        peak_device_memory_mib=peak_device_memory_mib(str(job.device)),
-        created=created_now(),
         notes=_notes(outcome, training, data),
-        versions=package_versions(),
     )
 
 

@@ -23,23 +23,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dino.config import CODE_VERSION
 from dino.data.decode import CorruptImage, decode
 from dino.errors import UserError
 from dino.evaluation.attention.maps import attention_maps, keep_mass
 from dino.evaluation.attention.pictures import Picture, UnusablePicture, prepare
+from dino.evaluation.document import describe_evaluation
 from dino.evaluation.masks.jaccard import ObjectPixels, count_objects, jaccard
 from dino.evaluation.masks.voc import Scene, SceneSet, read_labels, resize_labels
 from dino.evaluation.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
-    created_now,
-    package_versions,
-    peak_device_memory_mib,
-    peak_memory_mib,
 )
-from dino.evaluation.runtime import device_name
 from dino.log import logger, track
 
 if TYPE_CHECKING:
@@ -132,10 +127,10 @@ def evaluate_masks(
         )
     by_head = tally.by_head("classes", MASSES[0])
     images = len(tally.overlaps["classes", MASSES[0]])
-    return MetricsFile(
-        protocol="masks",
+    return describe_evaluation(
+        "masks",
+        identity,
         metrics=_metrics(tally, by_head),
-        chance=None,
         settings={
             "masses": list(MASSES),
             "headline": "class regions, 60 % of the mass",
@@ -147,21 +142,11 @@ def evaluate_masks(
             "single_head": int(by_head.argmax()),
             "jaccard_by_head": [round(100 * float(value), 4) for value in by_head],
             "objects": sum(len(overlap) for overlap in tally.overlaps["classes", MASSES[0]].values()),
-            "model": identity.model,
         },
-        run_id=identity.run_id,
-        fingerprint=identity.fingerprint,
-        seed=identity.seed,
-        code_version=CODE_VERSION["masks"],
         data=DataIdentity(name=scenes.name, digest=None, test_digest=scenes.digest, test=images),
-        checkpoint=identity.checkpoint,
-        device=device_name(settings.device),
-        seconds=round(time.perf_counter() - started, 3),
-        peak_memory_mib=peak_memory_mib(),
-        peak_device_memory_mib=peak_device_memory_mib(str(settings.device)),
-        created=created_now(),
+        device=settings.device,
+        seconds=time.perf_counter() - started,
         notes=_notes(scenes, tally, by_head),
-        versions=package_versions(),
     )
 
 

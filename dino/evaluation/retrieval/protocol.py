@@ -21,21 +21,17 @@ from dino.config import CODE_VERSION
 from dino.data.folder import listing_digest
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity
+from dino.evaluation.document import describe_evaluation
 from dino.evaluation.kept_features import FeatureKeeper
 from dino.evaluation.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
-    created_now,
-    package_versions,
-    peak_device_memory_mib,
-    peak_memory_mib,
 )
 from dino.evaluation.neighbours import full_precision_products, normalise_
 from dino.evaluation.retrieval.dataset import RevisitedSet
 from dino.evaluation.retrieval.images import SCALES, Shrink, at_scales, pixel_boxes, smallest_side
 from dino.evaluation.retrieval.scoring import PROTOCOLS, Indices, score_protocol
-from dino.evaluation.runtime import device_name
 from dino.evaluation.whole_images import ImageList, ListFeatures, Running, count_skipped
 
 if TYPE_CHECKING:
@@ -98,8 +94,9 @@ def evaluate_retrieval(
         suffix = "" if what == "queries" else "_cropped"
         measures.update({f"{name}{suffix}": measure for name, measure in scored.items()})
         notes += [note for note in said if note not in notes]
-    return MetricsFile(
-        protocol="retrieval",
+    return describe_evaluation(
+        "retrieval",
+        identity,
         metrics=measures,
         chance=None,  # each protocol has its own: the metrics chance_easy, chance_medium and chance_hard
         settings={
@@ -109,21 +106,11 @@ def evaluate_retrieval(
             "resize": "longest side, Lanczos, never enlarged",
             "queries": "whole images; with the suffix _cropped cut to their boxes",
             "precision": running.precision,
-            "model": identity.model,
         },
-        run_id=identity.run_id,
-        fingerprint=identity.fingerprint,
-        seed=identity.seed,
-        code_version=CODE_VERSION["retrieval"],
         data=_data_identity(dataset),
-        checkpoint=identity.checkpoint,
-        device=device_name(running.device),
-        seconds=round(time.perf_counter() - started, 3),
-        peak_memory_mib=peak_memory_mib(),
-        peak_device_memory_mib=peak_device_memory_mib(str(running.device)),
-        created=created_now(),
+        device=running.device,
+        seconds=time.perf_counter() - started,
         notes=notes,
-        versions=package_versions(),
     )
 
 

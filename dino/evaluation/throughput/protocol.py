@@ -14,18 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dino.config import CODE_VERSION
 from dino.errors import UserError
+from dino.evaluation.document import describe_evaluation
 from dino.evaluation.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
-    created_now,
-    package_versions,
-    peak_device_memory_mib,
     peak_memory_mib,
 )
-from dino.evaluation.runtime import device_name
 from dino.evaluation.throughput.size import Size, measure_size
 from dino.evaluation.throughput.timing import Timing, TimingSettings, headline, time_backbone
 
@@ -53,10 +49,10 @@ def evaluate_throughput(
         notes.append("peak_memory is the largest resident memory of the whole process, over all batch sizes")
     if chosen.batch != 128:
         notes.append(f"the headline is at batch {chosen.batch}; the paper's is at 128")
-    return MetricsFile(
-        protocol="throughput",
+    return describe_evaluation(
+        "throughput",
+        identity,
         metrics=_metrics(size, timings, chosen, memory=peak_memory_mib() if memory is None else memory),
-        chance=None,
         settings={
             "image_size": settings.image_size,
             "headline_batch": chosen.batch,
@@ -71,21 +67,11 @@ def evaluate_throughput(
                 {"batch": each.batch, "im_per_s": each.images_per_second, "spread": each.spread, "n": each.forwards}
                 for each in timings
             ],
-            "model": identity.model,
         },
-        run_id=identity.run_id,
-        fingerprint=identity.fingerprint,
-        seed=identity.seed,
-        code_version=CODE_VERSION["throughput"],
         data=DataIdentity(name=None, digest=None),
-        checkpoint=identity.checkpoint,
-        device=device_name(settings.device),
-        seconds=round(time.perf_counter() - started, 3),
-        peak_memory_mib=peak_memory_mib(),
-        peak_device_memory_mib=peak_device_memory_mib(str(settings.device)),
-        created=created_now(),
+        device=settings.device,
+        seconds=time.perf_counter() - started,
         notes=notes,
-        versions=package_versions(),
     )
 
 

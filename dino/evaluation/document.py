@@ -1,0 +1,70 @@
+"""The metrics file of a protocol that evaluated a network: what all of them say beside their own numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dino.config import CODE_VERSION
+from dino.evaluation.checkpoints import Identity
+from dino.evaluation.metrics import (
+    CheckpointIdentity,
+    DataIdentity,
+    Measure,
+    MetricsFile,
+    created_now,
+    package_versions,
+    peak_device_memory_mib,
+    peak_memory_mib,
+)
+from dino.evaluation.runtime import device_name
+
+if TYPE_CHECKING:
+    import torch
+
+
+def describe_evaluation(
+    protocol: str,
+    identity: Identity,
+    *,
+    metrics: dict[str, Measure],
+    settings: dict[str, Any],
+    data: DataIdentity,
+    device: torch.device,
+    seconds: float,
+    notes: list[str],
+    chance: float | None = None,
+    checkpoint: CheckpointIdentity | None = None,
+) -> MetricsFile:
+    """The metrics file of ``protocol``, run on the network that ``identity`` names.
+
+    Args:
+        protocol: Its name in `dino.config.CODE_VERSION`.
+        identity: Where the network is from.
+        metrics: What was measured.
+        settings: The protocol's own; the network's architecture is put beside them as ``model``.
+        data: What it was measured on.
+        device: Where.
+        seconds: How long the job took, over all its attempts.
+        notes: What a reader must know.
+        chance: What guessing gives, in %; None where that means nothing.
+        checkpoint: The weights, where they are not simply those of ``identity``.
+    """
+    return MetricsFile(
+        protocol=protocol,
+        metrics=metrics,
+        chance=chance,
+        settings={**settings, "model": identity.model},
+        run_id=identity.run_id,
+        fingerprint=identity.fingerprint,
+        seed=identity.seed,
+        code_version=CODE_VERSION[protocol],
+        data=data,
+        checkpoint=checkpoint or identity.checkpoint,
+        device=device_name(device),
+        seconds=round(seconds, 3),
+        peak_memory_mib=peak_memory_mib(),
+        peak_device_memory_mib=peak_device_memory_mib(str(device)),
+        created=created_now(),
+        notes=notes,
+        versions=package_versions(),
+    )
