@@ -114,6 +114,8 @@ class StudyResults:
         for file in self.files:
             data = file.data
             sizes = [f"{data[key]:,} {word}" for key, word in _SIZES.items() if isinstance(data.get(key), int)]
+            if data.get("name") is None and not sizes:  # throughput needs no images of a set
+                continue
             name = str(data.get("name") or "unnamed data")
             lines.append(f"{name} ({', '.join(sizes)})" if sizes else name)
         return list(dict.fromkeys(lines))
