@@ -164,7 +164,7 @@ SlurmctldPort={self.ports["ctld"]}
 SlurmUser=root
 AuthType=auth/munge
 # cred_expire is also how long a requeued job is held back; the default is two minutes
-AuthInfo=socket={f}/munge.socket,cred_expire=10
+AuthInfo=socket={f}/munge.socket,cred_expire=6
 # Patience: the machine may be busy with other tests
 MessageTimeout=60
 TCPTimeout=30
