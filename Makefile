@@ -39,7 +39,7 @@ test-fast: env  ## the tests that take no end-to-end run
 test-slurm: env  ## the executor on a real Slurm: as root on Debian, installs and starts one for the tests
 	DINO_SLURM_TESTS=1 pytest tests/slurm $(ARGS)
 
-test-tracking: env  ## delivery to a real MLflow server over PostgreSQL, which is installed where root asks for it
+test-tracking: env  ## delivery to a real MLflow server over PostgreSQL, installed where root runs this on Debian
 	DINO_POSTGRESQL_TESTS=1 pytest tests/dino/tracking $(ARGS)
 
 check: env  ## formatting, lint, types, workflow lint

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Store
-from .tracking_server import TrackingServer, install, why_not
+from .tracking_server import ASK, TrackingServer, install, why_not
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +31,8 @@ REASONS = {
 
 @pytest.fixture(scope="module")
 def running_server() -> Iterator[TrackingServer]:
+    if os.environ.get(ASK) != "1":
+        pytest.skip(f"servers are started and killed for minutes; `make test-tracking` ({ASK}=1) asks for it")
     reason = why_not()
     if reason:
         pytest.skip(f"no tracking server on PostgreSQL: {reason}")
