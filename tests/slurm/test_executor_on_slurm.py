@@ -127,6 +127,7 @@ def test_two_nodes_with_two_tasks_each_find_each_other_by_their_environment(slur
     )
     run.succeed()
     assert (tmp_path / "met").read_text().splitlines() == ["0 0 0 n1", "1 1 0 n1", "2 0 1 n2", "3 1 1 n2"]
+    until(lambda: slurm.jobs("meet"), "the accounts know the job")  # they hear of it a moment later
     assert len(slurm.jobs("meet")) == 1
 
 
