@@ -48,7 +48,7 @@ rule all:
 
 
 onstart:
-    session.start()
+    session.start(jobs_are_local=workflow.local_exec)
 
 
 onsuccess:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from dino import __version__
 from dino.errors import EXIT_DIVERGED, EXIT_REQUEUE, EXIT_USER_ERROR, DivergenceError, Interrupted, UserError
+from dino.warm.client import run_warm
 
 # name -> what `dino --help` says; the module is dino.commands.<name>
 COMMANDS = {
@@ -36,6 +37,9 @@ COMMANDS = {
     "sync": "deliver logged points and metrics to MLflow, once or while runs are going",
     "doctor": "say what is installed, reachable and missing",
 }
+
+START_COLD = ("fetch", "sync", "doctor")
+"""What never starts in a warm process: they need no torch, or run beside the workflow."""
 
 
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:
@@ -60,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((word for word in arguments if not word.startswith("-")), None)
+    if argv is None and chosen in COMMANDS and chosen not in START_COLD:
+        status = run_warm("dino", arguments)
+        if status is not None:
+            return status
     options = build_parser(chosen).parse_args(arguments)
     from dino.log import logger, set_up_logging
 

@@ -9,15 +9,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dino.config import build_config, dump_config, run_id
 from dino.errors import EXIT_USER_ERROR, UserError
-from dino.files import write_text_if_changed
+from dino.warm.client import run_warm
+
+START_WARM = ("write-config", "table", "figure", "curves", "report")
+"""What the rules call, once a run or a study."""
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; exit status 2 and one sentence for a person's mistake."""
+    if argv is None and sys.argv[1:2] and sys.argv[1] in START_WARM:
+        status = run_warm("workflow", sys.argv[1:])
+        if status is not None:
+            return status
     options = build_parser().parse_args(argv)
     try:
         options.run(options)
@@ -61,6 +67,9 @@ def write_config(options: argparse.Namespace) -> None:
     Raises:
         UserError: Settings that are not those of the run id.
     """
+    from dino.config import build_config, dump_config, run_id
+    from dino.files import write_text_if_changed
+
     try:
         values = json.loads(options.settings)
     except json.JSONDecodeError as error:

@@ -20,6 +20,7 @@ from workflow.plan import Plan
 from workflow.planner import Planner
 from workflow.provenance import commit, machine
 from workflow.settings import Settings, read_settings
+from workflow.warm import WarmProcesses
 from workflow.watcher import Watcher
 
 
@@ -30,6 +31,7 @@ class Session:
         self.settings = settings
         self.planner = planner
         self.watchers: list[Watcher] = []
+        self.warm: WarmProcesses | None = None
         self._started = time.time()
 
     @classmethod
@@ -52,8 +54,10 @@ class Session:
             stale_locks.claim()
         return session
 
-    def start(self) -> None:
-        """Tell people's names of the runs to the tracking watcher, and start it."""
+    def start(self, *, jobs_are_local: bool) -> None:
+        """Start what runs beside the jobs: the tracking watcher, told of people's names of the runs, and warm processes."""
+        if jobs_are_local and self.settings.warm == "on":
+            self.warm = WarmProcesses.start()
         for plan in self.planner.plans:
             results = Path("results") / plan.scale.name
             names = results / "runs" / "names.json"
@@ -63,6 +67,8 @@ class Session:
 
     def finish(self, *, failed: bool = False) -> None:
         """Wait for the last points to be delivered, and say where the results are."""
+        if self.warm is not None:
+            self.warm.stop()
         for watcher in self.watchers:
             if problem := watcher.stop():
                 _say(problem)

@@ -1,0 +1,37 @@
+"""What client and server say to each other: JSON objects with their length before them, over a Unix socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+_LENGTH = struct.Struct("!I")
+
+
+def send(connection: socket.socket, message: dict[str, Any], fds: Sequence[int] = ()) -> None:
+    """Send ``message``, and with it duplicates of the open files ``fds``."""
+    body = json.dumps(message).encode()
+    data = _LENGTH.pack(len(body)) + body
+    sent = socket.send_fds(connection, [data], list(fds)) if fds else 0
+    connection.sendall(data[sent:])
+
+
+def receive(connection: socket.socket, fds: int = 0) -> tuple[dict[str, Any], list[int]]:
+    """The next message, and up to ``fds`` open files that came with it.
+
+    Raises:
+        EOFError: The other side closed the connection, perhaps in the middle of a message.
+    """
+    data, files = b"", []
+    while len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
+        if fds and not data:
+            part, files, _, _ = socket.recv_fds(connection, 65536, fds)
+        else:
+            part = connection.recv(65536)
+        if not part:
+            raise EOFError
+        data += part
+    return json.loads(data[_LENGTH.size :]), files
