@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -88,8 +89,9 @@ def _run(connection: socket.socket, program: str, arguments: Sequence[str]) -> i
 
 
 def _flush_signals(connection: socket.socket, pending: list[int]) -> None:
-    while pending:
-        connection.sendall(bytes([pending.pop(0)]))
+    with contextlib.suppress(ConnectionError):  # the job has ended; how is what the next message says
+        while pending:
+            connection.sendall(bytes([pending.pop(0)]))
 
 
 def _umask() -> int:

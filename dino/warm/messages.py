@@ -16,7 +16,8 @@ def send(connection: socket.socket, message: dict[str, Any], fds: Sequence[int] 
     body = json.dumps(message).encode()
     data = _LENGTH.pack(len(body)) + body
     sent = socket.send_fds(connection, [data], list(fds)) if fds else 0
-    connection.sendall(data[sent:])
+    if sent < len(data):  # not a send of nothing: that fails where the other side has answered and gone
+        connection.sendall(data[sent:])
 
 
 def receive(connection: socket.socket, fds: int = 0) -> tuple[dict[str, Any], list[int]]:
