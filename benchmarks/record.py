@@ -25,6 +25,7 @@ RUNS = {
     "Linear probes": ["linear.py", "--threads", "2", "--batch-size", "64"],
     "Video segmentation": ["davis.py", "--threads", "2", "--frames", "16"],
     "Planning": ["planning.py"],
+    "Warm start": ["warm_start.py"],
 }
 
 
@@ -40,7 +41,7 @@ def main() -> None:
         if script == "knn.py" and options.knn_scale != 1.0:
             arguments += ["--scale", f"{options.knn_scale:g}"]
         shown = ["python", f"benchmarks/{script}", *arguments]
-        if options.reference and script != "planning.py":
+        if options.reference and script not in ("planning.py", "warm_start.py"):
             arguments += ["--reference", str(options.reference)]
             shown += ["--reference", "DIR"]
         print(f"{title}: {shlex.join(shown)}", flush=True)

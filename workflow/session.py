@@ -55,7 +55,7 @@ class Session:
         return session
 
     def start(self, *, jobs_are_local: bool) -> None:
-        """Start what runs beside the jobs: the tracking watcher, told of people's names of the runs, and warm processes."""
+        """Start what runs beside the jobs: warm processes, and the tracking watcher with people's names of the runs."""
         if jobs_are_local and self.settings.warm == "on":
             self.warm = WarmProcesses.start()
         for plan in self.planner.plans:

@@ -26,7 +26,8 @@ def receive(connection: socket.socket, fds: int = 0) -> tuple[dict[str, Any], li
     Raises:
         EOFError: The other side closed the connection, perhaps in the middle of a message.
     """
-    data, files = b"", []
+    data = b""
+    files: list[int] = []
     while len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
         if fds and not data:
             part, files, _, _ = socket.recv_fds(connection, 65536, fds)

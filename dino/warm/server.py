@@ -1,8 +1,9 @@
 """The warm process: ``python -m dino.warm.server PROGRAM FD``, started by the workflow for jobs of this machine.
 
-FD is a socket that listens already. The process imports when the first job asks, so that a workflow without jobs pays nothing. It runs no tensor
-operation and starts no thread, which is what makes its forks safe. Its standard input is a pipe whose other end the
-workflow holds: when that closes, however the workflow ended, it takes no more jobs, waits for those that run, and ends.
+FD is a socket that listens already. The process imports when the first job asks, so that a workflow without jobs pays
+nothing. It runs no tensor operation and starts no thread, which is what makes its forks safe. Its standard input is a
+pipe whose other end the workflow holds: when that closes, however the workflow ended, it takes no more jobs, waits for
+those that run, and ends.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_S = 300  # on a machine that is busy with other tests
+ACCOUNTS_S = 60  # how long slurmdbd may take to hear of a job, on a busy machine
 BUSY = re.compile("timed out|Unable to contact|Connection refused|Socket", re.IGNORECASE)
 
 
@@ -101,12 +102,24 @@ class Slurm:
         self.runs.append(run)
         return run
 
-    def jobs(self, *names: str) -> list[dict[str, str]]:
-        """Return sacct's lines of the jobs whose rule has one of these names."""
+    def jobs(self, name: str, expected: int = 1) -> list[dict[str, str]]:
+        """Return sacct's lines of the jobs of a rule, which have all ended.
+
+        The accounts hear of a job's start and end a moment after the cluster: gives them a while for ``expected`` jobs.
+        """
+        patience = time.monotonic() + ACCOUNTS_S
+        while True:
+            lines = self._accounted(name)
+            ended = [line for line in lines if not line["State"].startswith(("PENDING", "RUNNING", "REQUEUED"))]
+            if (len(ended) >= expected and len(ended) == len(lines)) or time.monotonic() > patience:
+                return lines
+            time.sleep(0.3)
+
+    def _accounted(self, name: str) -> list[dict[str, str]]:
         columns = "JobID,JobName,State,ExitCode,AllocTRES,TimelimitRaw,NodeList,WorkDir"
         listed = self.command("sacct", "-X", "-n", "-P", "-o", columns, "-S", self.began)
         lines = [dict(zip(columns.split(","), line.split("|"), strict=True)) for line in listed.splitlines()]
-        return [line for line in lines if line["JobName"].rpartition("-")[0] in names and self._mine(line["WorkDir"])]
+        return [line for line in lines if line["JobName"].rpartition("-")[0] == name and self._mine(line["WorkDir"])]
 
     def running(self) -> list[str]:
         """Return the ids of the jobs that run, array tasks one by one."""

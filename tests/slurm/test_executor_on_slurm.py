@@ -79,7 +79,7 @@ def test_jobs_get_what_their_rules_ask_for_and_like_ones_share_an_array(slurm: S
     assert (tmp_path / "asked").read_text().split()[:3] == ["0,1", "2", "2"]
     assert (tmp_path / "nested").read_text() == "0123"
     assert (tmp_path / "grouped").read_text() == "one\ntwo\n"
-    parts = slurm.jobs("part")
+    parts = slurm.jobs("part", expected=4)
     assert len(parts) == 4
     assert len({job["JobID"].partition("_")[0] for job in parts}) == 1, "four jobs, one sbatch"
     (asked,) = slurm.jobs("asks")
@@ -127,7 +127,6 @@ def test_two_nodes_with_two_tasks_each_find_each_other_by_their_environment(slur
     )
     run.succeed()
     assert (tmp_path / "met").read_text().splitlines() == ["0 0 0 n1", "1 1 0 n1", "2 0 1 n2", "3 1 1 n2"]
-    until(lambda: slurm.jobs("meet"), "the accounts know the job")  # they hear of it a moment later
     assert len(slurm.jobs("meet")) == 1
 
 
@@ -212,7 +211,8 @@ def test_out_of_memory_is_said_and_the_next_attempt_gets_more(slurm: Slurm, tmp_
     )  # fmt: skip
     text = run.succeed()
     assert "ran out of memory (asked for mem_mb=100)" in text or "out of memory (asked for mem_mb=100)" in text
-    assert [job["AllocTRES"].split("mem=")[1].split(",")[0] for job in slurm.jobs("hungry")] == ["100M", "600M"]
+    jobs = slurm.jobs("hungry", expected=2)
+    assert [job["AllocTRES"].split("mem=")[1].split(",")[0] for job in jobs] == ["100M", "600M"]
 
 
 @pytest.mark.parametrize("accounting", [True, False])
@@ -366,7 +366,7 @@ def test_a_killed_snakemake_takes_its_jobs_up_again_and_submits_none_twice(slurm
     second.succeed()
     assert (tmp_path / "tail").read_text() == "done\n" * 3
     assert all((tmp_path / f"runs-{i}").read_text() == "run\n" for i in range(3))
-    assert len(slurm.jobs("part")) == 3
+    assert len(slurm.jobs("part", expected=3)) == 3
     third = slurm.snakemake(tmp_path, "--dry-run")
     assert "Nothing to be done" in third.succeed(), "what was taken over has been recorded"
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from dino_project import copy_project, environment
-from slurm_harness import Slurm
+from slurm_harness import Slurm, until
 
 pytestmark = pytest.mark.slow
 
@@ -114,8 +114,8 @@ def test_requeues_in_mid_training_over_two_nodes_leave_an_undisturbed_runs_weigh
     assert [path.name for path in (disturbed / "checkpoints").iterdir()] == [f"step-{STEPS:08d}.pth"]
     (log,) = disturbed.glob("logs/pretrain.log")
     assert "resuming" in log.read_text(encoding="utf-8")
-    starts = slurm.command("sacct", "-X", "-n", "-P", "--duplicates", "-o", "State", "-j", job).splitlines()
-    assert len(starts) == 3, starts
+    starts = ("sacct", "-X", "-n", "-P", "--duplicates", "-o", "State", "-j", job)
+    until(lambda: len(slurm.command(*starts).splitlines()) == 3, "the accounts know of three starts", seconds=60)
     with sqlite3.connect(folder / "mlflow.db") as store:
         parents = "select run_uuid from tags where key = 'mlflow.parentRunId'"
         runs = store.execute(f"select status from runs where run_uuid not in ({parents})").fetchall()
