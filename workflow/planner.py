@@ -6,6 +6,7 @@ whatever the configured scale is.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable
@@ -70,9 +71,21 @@ class Planner:
 
     @functools.cache  # noqa: B019  # one planner a process
     def _curve_plan(self, scale: str) -> Plan:
-        """The runs that some study wants a curve of, whether or not this call asks for it."""
-        studies = studies_of_curves(self.root / "ablations")
-        return make_plan(scale=scale, studies=studies, seeds=self.settings.seeds, root=self.root, assume_data=True)
+        """The runs that some study wants a curve of, whether or not this call asks for it.
+
+        A study that cannot be planned at the scale (lengths without a counterpart there, say) wants nothing; a call
+        that asks for it has been refused before.
+        """
+
+        def plan(studies: list[str]) -> Plan:
+            return make_plan(scale=scale, studies=studies, seeds=self.settings.seeds, root=self.root, assume_data=True)
+
+        plannable = []
+        for study in studies_of_curves(self.root / "ablations"):
+            with contextlib.suppress(UserError):
+                plan([study])
+                plannable.append(study)
+        return plan(plannable)
 
     def study_plan(self, wildcards: Wildcards) -> Plan:
         """The plan that holds the study of a table or figure, which need not be among the configured ones."""

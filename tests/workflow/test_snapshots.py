@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dino.config import RunConfig
 from workflow.plan import Plan, make_plan
+from workflow.planner import Planner
+from workflow.settings import load_settings
 from workflow.snapshots import count_snapshots, missing_snapshots, studies_of_curves
 
 
@@ -55,3 +58,14 @@ def test_snapshots_or_the_curve_itself_are_enough(tmp_path: Path):
 def test_a_run_with_labels_has_no_teacher(tmp_path: Path):
     config = RunConfig(dataset="world", objective="supervised")
     assert missing_snapshots(tmp_path, config, "knn_curve") == "a run with labels has no teacher"
+
+
+def test_a_scale_without_the_lengths_of_the_curves_runs_keeps_no_snapshots(project: Path):
+    smoke = (project / "workflow" / "scales" / "smoke.yaml").read_text(encoding="utf-8")
+    (line,) = [line for line in smoke.splitlines() if line.startswith("epochs:")]
+    short = smoke.replace(line, "epochs: {0: 0, 100: 2}")
+    (project / "workflow" / "scales" / "short.yaml").write_text(short, encoding="utf-8")
+    settings = load_settings(project, scale="short", studies="teacher_temperature")
+    planner = Planner(root=project, settings=settings)
+    (run, *_) = [run for run in planner.configured.runs if "random" not in run]
+    assert planner.snapshots(SimpleNamespace(scale="short", run=run)) == 0
