@@ -20,7 +20,7 @@ from workflow.plan import Plan
 from workflow.planner import Planner
 from workflow.provenance import commit, machine
 from workflow.settings import Settings, read_settings
-from workflow.warm import WarmProcesses
+from workflow.warm import WarmProcesses, warm_starts_work
 from workflow.watcher import Watcher
 
 
@@ -56,7 +56,7 @@ class Session:
 
     def start(self, *, jobs_are_local: bool) -> None:
         """Start what runs beside the jobs: warm processes, and the tracking watcher with people's names of the runs."""
-        if jobs_are_local and self.settings.warm == "on":
+        if jobs_are_local and self.settings.warm == "on" and warm_starts_work():
             self.warm = WarmProcesses.start()
         for plan in self.planner.plans:
             results = Path("results") / plan.scale.name

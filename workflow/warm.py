@@ -19,6 +19,11 @@ LONGEST_PATH = 100
 END_SECONDS = 10
 
 
+def warm_starts_work() -> bool:
+    """Whether a process of this system may fork after it has imported torch; on macOS its system libraries forbid it."""
+    return sys.platform == "linux"
+
+
 class WarmProcesses:
     """One warm process for each program, and the folder of their sockets."""
 
