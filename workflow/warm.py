@@ -20,7 +20,7 @@ END_SECONDS = 10
 
 
 def warm_starts_work() -> bool:
-    """Whether a process of this system may fork after it has imported torch; on macOS its system libraries forbid it."""
+    """Whether a process may fork here after it has imported torch: on macOS the system libraries forbid it."""
     return sys.platform == "linux"
 
 

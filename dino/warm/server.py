@@ -192,7 +192,7 @@ class Server:
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, where it can: Linux, on which alone warm starts are used."""
+    """Have the kernel kill this process when its parent ends, where it can (Linux)."""
     if sys.platform == "linux":
         parent_ended = 1  # PR_SET_PDEATHSIG
         ctypes.CDLL(None, use_errno=True).prctl(parent_ended, signal.SIGKILL)
