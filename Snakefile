@@ -4,7 +4,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from workflow.bounds import set_bounds
+from workflow.bounds import lift_default_rate, set_bounds
 from workflow.session import Session
 
 min_version("9.27")
@@ -48,6 +48,7 @@ rule all:
 
 
 onstart:
+    lift_default_rate(workflow)
     session.start(jobs_are_local=workflow.local_exec)
 
 

@@ -6,11 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from snakemake.cli import get_argument_parser
 from snakemake.resources import Resource, Resources
+from snakemake.scheduling.job_scheduler import JobRateLimiter
+from snakemake.settings.types import MaxJobsPerTimespan
 from snakemake.utils import available_cpu_count
 from snakemake_executor_plugin_submitit import ExecutorSettings
 
-from workflow.bounds import set_bounds
+from workflow.bounds import DEFAULT_RATE, lift_default_rate, set_bounds
 
 CORES = available_cpu_count()
 
@@ -62,3 +65,15 @@ def test_a_jobs_own_snakemake_keeps_what_it_was_given() -> None:
     workflow = bounded(main=False)
     assert "gpu" not in workflow.global_resources
     assert ask(workflow, "_cores", CORES + 8) == CORES
+
+
+@pytest.mark.parametrize(("limit", "stays"), [("100/1s", False), ("100/1m", True), ("5/1s", True)])
+def test_only_the_default_rate_of_jobs_is_lifted(limit: str, stays: bool) -> None:
+    scheduler = SimpleNamespace(job_rate_limiter=JobRateLimiter(MaxJobsPerTimespan.parse_choice(limit)))
+    lift_default_rate(SimpleNamespace(scheduler=scheduler))
+    assert (scheduler.job_rate_limiter is not None) == stays
+
+
+def test_default_rate_is_snakemakes() -> None:
+    default = MaxJobsPerTimespan.parse_choice(get_argument_parser().get_default("max_jobs_per_timespan"))
+    assert (default.max_jobs, default.timespan) == DEFAULT_RATE
