@@ -45,8 +45,8 @@ NonNegative = Annotated[float, Field(ge=0.0)]
 Range = tuple[float, float]
 
 
-ARCHITECTURES = ("vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet10", "resnet50")
-CONVNETS = ("resnet10", "resnet50")
+ARCHITECTURES = ("vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet_nano", "resnet50")
+CONVNETS = ("resnet_nano", "resnet50")
 """Architectures without patches."""
 
 
@@ -84,7 +84,7 @@ class RunConfig(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 0
 
     # --- backbone (A.1) ---------------------------------------------------------------------------------------------
-    arch: Literal["vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet10", "resnet50"] = "vit_small"
+    arch: Literal["vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet_nano", "resnet50"] = "vit_small"
     patch_size: Annotated[int, Field(ge=1)] = 16
     embed_dim: Annotated[int, Field(ge=8)] | None = None
     """Overrides the architecture's own width, depth or heads; None keeps them."""
@@ -247,7 +247,7 @@ _SHORT_ARCH = {
     "vit_tiny": "vitt",
     "vit_small": "vits",
     "vit_base": "vitb",
-    "resnet10": "rn10",
+    "resnet_nano": "rnnano",
     "resnet50": "rn50",
 }
 

@@ -27,7 +27,7 @@ def build_backbone(
     """A freshly initialised backbone (protocols A.1); draws from torch's global generator.
 
     Args:
-        arch: ``vit_nano``, ``vit_tiny``, ``vit_small``, ``vit_base``, ``resnet10`` or ``resnet50``.
+        arch: ``vit_nano``, ``vit_tiny``, ``vit_small``, ``vit_base``, ``resnet_nano`` or ``resnet50``.
         patch_size: Side of a patch in pixels; ResNets have none and ignore it.
         img_size: Side in pixels of the images that the position table is made for (224 in the paper); ResNets
             ignore it.

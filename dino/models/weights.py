@@ -207,7 +207,7 @@ def _infer_shape(
 ) -> dict[str, Any]:
     """`build_backbone`'s arguments for ``weights``: from what the caller knows, completed by the tensors' shapes."""
     if "layer4.0.conv1.weight" in weights and "conv1.weight" in weights:
-        found = "resnet50" if "layer4.2.conv3.weight" in weights else "resnet10"
+        found = "resnet50" if "layer4.2.conv3.weight" in weights else "resnet_nano"
         if (arch or (config.arch if config else found)) != found:
             raise UserError(f"{path} holds a {found}, not a {arch or (config and config.arch)}: leave out --arch")
         return {"arch": found, "patch_size": 1, "img_size": 224}

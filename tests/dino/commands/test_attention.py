@@ -167,7 +167,7 @@ def test_a_video_shows_the_mean_of_the_heads(tmp_path: Path) -> None:
         (["--image-size", "4"], "--image-size 4 is smaller than a patch of 8 pixels"),
         (["--fps", "3"], "--fps and --max-frames are for videos"),
         (["--video-output", "v.mp4"], "needs a video or a folder of frames"),
-        (["--arch", "resnet10"], "is a resnet10, which has no attention to draw"),
+        (["--arch", "resnet_nano"], "is a resnet_nano, which has no attention to draw"),
         (["--arch", "vit_big"], "no architecture"),
     ],
 )

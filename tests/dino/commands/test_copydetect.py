@@ -100,7 +100,7 @@ def test_features_are_kept_and_used_again(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_resnet_has_a_descriptor_too(data: Path) -> None:
-    command = [*copydetect(data, "--image-size", "32", "--quiet"), "--arch", "resnet10"]
+    command = [*copydetect(data, "--image-size", "32", "--quiet"), "--arch", "resnet_nano"]
     command[command.index("--patch-size") : command.index("--patch-size") + 2] = []
     assert main(command) == 0
     assert written(data).metrics["dim"].value == 1024

@@ -80,7 +80,7 @@ def test_one_learning_rate_is_not_chosen(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_resnet_is_probed_on_its_pooled_map(data: Path, tmp_path: Path) -> None:
-    assert linear(data, tmp_path / "o.json", "--quiet", network=("--arch", "resnet10")) == 0
+    assert linear(data, tmp_path / "o.json", "--quiet", network=("--arch", "resnet_nano")) == 0
     document = read(tmp_path / "o.json")
     assert set(document.metrics) == {"top1", "top5", "top1_best_epoch"}
     assert document.settings["headline"] == "pooled"

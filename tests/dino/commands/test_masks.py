@@ -45,9 +45,11 @@ def test_metrics_file(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_resnet_has_no_attention(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["masks", "--checkpoint", "random", "--arch", "resnet10", "--data", str(scenes)]
+    command = ["masks", "--checkpoint", "random", "--arch", "resnet_nano", "--data", str(scenes)]
     assert main([*command, "--output", str(tmp_path / "m.json")]) == 2
-    assert "random is a resnet10, which has no attention heads: give a checkpoint of a ViT" in capsys.readouterr().err
+    assert (
+        "random is a resnet_nano, which has no attention heads: give a checkpoint of a ViT" in capsys.readouterr().err
+    )
     assert not (tmp_path / "m.json").exists()
 
 

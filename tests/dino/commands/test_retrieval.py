@@ -109,7 +109,7 @@ def test_unreadable_images_are_left_out_and_counted(data: Path) -> None:
 
 
 def test_resnets_are_searched_by_their_pool(data: Path) -> None:
-    network = ["--checkpoint", "random", "--arch", "resnet10", "--device", "cpu", "--workers", "0"]
+    network = ["--checkpoint", "random", "--arch", "resnet_nano", "--device", "cpu", "--workers", "0"]
     command = ["retrieval", *network, "--data", str(data), "--output", str(data.parent / "o.json"), "--quiet"]
     assert main([*command, "--image-size", "32", "--multiscale"]) == 0
     assert written(data).settings["model"]["embed_dim"] == 512

@@ -48,7 +48,7 @@ def test_half_precision_and_a_checkpoint(tmp_path: Path, precision: str) -> None
 
 def test_a_resnet_has_no_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "t.json"
-    assert main(["throughput", "--arch", "resnet10", *QUICK, "--output", str(output)]) == 0
+    assert main(["throughput", "--arch", "resnet_nano", *QUICK, "--output", str(output)]) == 0
     names = set(json.loads(output.read_text())["metrics"])
     assert names.isdisjoint({"tokens", "blocks", "heads", "head_dim"})
     assert {"dim", "params", "gflops", "im_per_s_b1"} < names

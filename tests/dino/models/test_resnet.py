@@ -20,13 +20,13 @@ def test_resnet50_gives_2048_pooled_features_from_23_5_million_parameters() -> N
     assert not [name for name in network.state_dict() if name.startswith("fc")]
 
 
-@pytest.mark.parametrize("arch", ["resnet10", "resnet50"])
+@pytest.mark.parametrize("arch", ["resnet_nano", "resnet50"])
 def test_resnets_have_a_fixed_shape(arch: str) -> None:
     with pytest.raises(UserError, match="fixed shape"):
         build_backbone(arch=arch, patch_size=16, img_size=224, depth=3)
 
 
-@pytest.mark.parametrize("arch", ["resnet10", "resnet50"])
+@pytest.mark.parametrize("arch", ["resnet_nano", "resnet50"])
 def test_a_resnet_is_known_by_its_weights(arch: str, tmp_path: Path) -> None:
     network = build_backbone(arch=arch, patch_size=16, img_size=224)
     torch.save(network.state_dict(), tmp_path / "weights.pth")

@@ -25,7 +25,7 @@ MOCO = {"objective": "mocov2", "head_bn": True, "queue_size": 50}
 SWAV = {"objective": "swav", "teacher": "student_copy", "norm_last_layer": True}
 RESNET = {
     **dict.fromkeys(("embed_dim", "depth", "num_heads")),
-    **{"arch": "resnet10", "head_bn": True, "optimizer": "lars", "global_crop_size": 32, "local_crop_size": 16},
+    **{"arch": "resnet_nano", "head_bn": True, "optimizer": "lars", "global_crop_size": 32, "local_crop_size": 16},
 }
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "dino": {},

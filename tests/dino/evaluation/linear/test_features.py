@@ -41,10 +41,10 @@ def test_a_last_block_alone_is_the_networks_own_output(vit) -> None:
 
 @torch.no_grad()
 def test_a_resnet_has_its_pooled_map() -> None:
-    resnet = build_backbone(arch="resnet10", patch_size=16, img_size=32).eval()
+    resnet = build_backbone(arch="resnet_nano", patch_size=16, img_size=32).eval()
     images = torch.randn(2, 3, 32, 32)
     joint = JointFeature(resnet)
-    assert joint.columns == {"pooled": slice(0, 512)}
+    assert joint.columns == {"pooled": slice(0, 128)}
     assert torch.equal(joint(images), resnet(images))
     with pytest.raises(UserError, match="a ResNet has no tokens"):
         JointFeature(resnet, ["l4"])
@@ -56,7 +56,7 @@ def test_a_vit_has_no_pooled_map(vit) -> None:
 
 
 def test_headlines_are_the_papers(vit) -> None:
-    resnet = build_backbone(arch="resnet10", patch_size=16, img_size=32)
+    resnet = build_backbone(arch="resnet_nano", patch_size=16, img_size=32)
     assert default_headline("vit_small", vit) == "l4"
     assert default_headline("vit_base", vit) == "pool"
-    assert default_headline("resnet10", resnet) == "pooled"
+    assert default_headline("resnet_nano", resnet) == "pooled"
