@@ -45,10 +45,22 @@ def build_optimizer(network: nn.Module, name: str = "adamw") -> torch.optim.Opti
     if name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, eps=EPS, **forms)
     if name == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, **forms)
+        return _with_momentum_buffers(torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, **forms))
     if name == "lars":
         return LARS(groups, lr=0.0, momentum=MOMENTUM)
     raise UserError(f"no optimizer '{name}' (known: adamw, sgd, lars)")
+
+
+def _with_momentum_buffers(optimizer: torch.optim.SGD) -> torch.optim.SGD:
+    """Give every parameter its momentum buffer now, zeros, which makes the same first step as none would.
+
+    torch's fused SGD makes them at its first step, uninitialised. It keeps what stood in memory where the loss scaler skips
+    that step (fp16), and fails at a parameter that joins later (the prototypes, frozen at first).
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def set_hyperparameters(optimizer: torch.optim.Optimizer, *, lr: float, weight_decay: float) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from dino.models import build_networks
 from dino.training import optim
+from dino.training.precision import build_scaler
 from tests.dino.objectives.test_dino import load_generator
 from tests.dino.training.tiny import run_steps, tiny_config, tiny_step, weights
 
@@ -114,3 +115,33 @@ def test_training_with_another_optimizer_learns_and_moves_the_weights(name: str)
     before = weights(step.student)
     run_steps(step, 3)
     assert any(not torch.equal(before[key], value) for key, value in weights(step.student).items())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_fused_sgd_steps_as_the_plain_form_where_prototypes_join_late_and_the_scaler_skips_a_step(
+    precision: str,
+) -> None:
+    tried, expected = (build_networks(tiny_config())[0] for _ in range(2))
+    expected.load_state_dict(tried.state_dict())
+    fused = optim.build_optimizer(tried, "sgd")
+    plain = torch.optim.SGD(optim.parameter_groups(expected), lr=0.0, momentum=optim.MOMENTUM, fused=False)
+    scaler = build_scaler(precision, torch.device("cpu"))
+    scaler.scale(torch.zeros(()))  # makes the scale
+    generator = torch.Generator().manual_seed(0)
+    for step in range(5):
+        overflows = precision == "fp16" and step == 0
+        for ours, theirs in zip(tried.parameters(), expected.parameters(), strict=True):
+            gradient = torch.randn(ours.shape, generator=generator)
+            if ours.requires_grad:
+                theirs.grad, ours.grad = gradient, gradient * (torch.inf if overflows else scaler.get_scale())
+        scaler.unscale_(fused)
+        for network, optimizer in ((tried, fused), (expected, plain)):
+            optim.set_hyperparameters(optimizer, lr=0.1, weight_decay=0.01)
+            if step < 2:
+                optim.drop_last_layer_gradients(network)
+        scaler.step(fused)
+        scaler.update()
+        if not overflows:
+            plain.step()
+    for name, value in tried.state_dict().items():
+        torch.testing.assert_close(value, expected.state_dict()[name], msg=name)
