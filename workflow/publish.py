@@ -30,7 +30,7 @@ def publish_scale(scale: str, *, root: Path, results: Path) -> Path:
     tables = sorted((results / "tables").glob("*.md"))
     if not tables:
         raise UserError(f"no tables in {results}: run `snakemake --config scale={scale}` first")
-    provenance = _provenance(_longest_session(results / "sessions.jsonl", scale))
+    provenance = _provenance(_sessions(results / "sessions.jsonl", scale))
     folder = root / "docs" / "expected" / scale
     if folder.exists():
         shutil.rmtree(folder)
@@ -62,23 +62,33 @@ def filled(text: str, expected: Path) -> str:
     return BLOCK.sub(replace, text)
 
 
-def _longest_session(path: Path, scale: str) -> dict[str, Any]:
-    """The successful call that did most of the work: later ones often only redraw."""
+def _sessions(path: Path, scale: str) -> list[dict[str, Any]]:
+    """The calls that did the work, interrupted ones too. What took less than a tenth of the longest only redrew."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run `snakemake --config scale={scale}` first") from None
-    finished = [session for session in map(json.loads, lines) if not session["failed"]]
-    if not finished:
+    sessions = [dict(json.loads(line)) for line in lines]
+    if all(session["failed"] for session in sessions):
         raise UserError(f"no call of snakemake at scale {scale} has succeeded yet ({path})")
-    return dict(max(finished, key=lambda session: session["seconds"]))
+    longest = max(session["seconds"] for session in sessions)
+    return [session for session in sessions if session["seconds"] >= longest / 10]
 
 
-def _provenance(session: dict[str, Any]) -> str:
-    minutes, seconds = divmod(round(session["seconds"]), 60)
+def _provenance(sessions: list[dict[str, Any]]) -> str:
+    calls = []
+    for command in dict.fromkeys(session["command"] for session in sessions):
+        own = [session for session in sessions if session["command"] == command]
+        calls.append(f"`{command}`")
+        if len(own) > 1:
+            unfinished = sum(session["failed"] for session in own)
+            calls[-1] += f" ({len(own)} calls, {unfinished} of them interrupted or failed)"
+    minutes, seconds = divmod(round(sum(session["seconds"] for session in sessions)), 60)
+    commits = list(dict.fromkeys(session["commit"] for session in sessions))
+    in_all, plural = " in all" if len(sessions) > 1 else "", "s" if len(commits) > 1 else ""
     return (
-        f"Made by `{session['command']}` on {session['started'][:10]}: {minutes} min {seconds:02d} s, commit "
-        f"{session['commit']}, {session['machine']}. Copied by `python -m workflow publish`."
+        f"Made by {' and '.join(calls)} on {sessions[0]['started'][:10]}: {minutes} min {seconds:02d} s{in_all}, "
+        f"commit{plural} {', '.join(commits)}, {sessions[-1]['machine']}. Copied by `python -m workflow publish`."
     )
 
 

@@ -34,6 +34,21 @@ def test_published_page_carries_numbers_and_provenance(tmp_path: Path) -> None:
     assert (folder / "teacher.png").read_bytes() == b"png"
 
 
+def test_provenance_counts_every_call_that_worked_on_the_results(tmp_path: Path) -> None:
+    results = _results(tmp_path / "results")
+    later = {
+        "started": "2026-01-31T13:00:00+0000",
+        "machine": "Linux, 2 cores",
+        "command": "snakemake --config studies=all",
+    }
+    with open(results / "sessions.jsonl", "a") as handle:
+        for commit, failed in (("abc", True), ("def", False)):
+            handle.write(json.dumps({**later, "commit": commit, "seconds": 300, "failed": failed}) + "\n")
+    page = (publish_scale("laptop", root=tmp_path, results=results) / "teacher.md").read_text()
+    assert "Made by `snakemake` and `snakemake --config studies=all` (2 calls, 1 of them interrupted or failed)" in page
+    assert "on 2026-01-31: 20 min 05 s in all, commits abc, def, Linux, 2 cores." in page
+
+
 def test_a_failed_run_is_not_published(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no call of snakemake"):
         publish_scale("laptop", root=tmp_path, results=_results(tmp_path / "results", failed=True))
