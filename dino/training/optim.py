@@ -54,8 +54,8 @@ def build_optimizer(network: nn.Module, name: str = "adamw") -> torch.optim.Opti
 def _with_momentum_buffers(optimizer: torch.optim.SGD) -> torch.optim.SGD:
     """Give every parameter its momentum buffer now, zeros, which makes the same first step as none would.
 
-    torch's fused SGD makes them at its first step, uninitialised. It keeps what stood in memory where the loss scaler skips
-    that step (fp16), and fails at a parameter that joins later (the prototypes, frozen at first).
+    torch's fused SGD makes them at its first step, uninitialised. It keeps what stood in memory where the loss scaler
+    skips that step (fp16), and fails at a parameter that joins later (the prototypes, frozen at first).
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:
