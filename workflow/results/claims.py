@@ -286,7 +286,8 @@ def _arithmetic(op: ast.operator, left: _Quantity, right: _Quantity) -> _Quantit
 
 
 def _show(value: float) -> str:
-    return f"{value:.1f}"
+    """One digit after the point, as tables have; two that tell something apart where a ratio or an hour is below 1."""
+    return f"{value:.1f}" if value == 0.0 or abs(value) >= 1.0 else f"{value:.2g}"
 
 
 # --- parsing ---------------------------------------------------------------------------------------------------------

@@ -271,3 +271,8 @@ def test_a_claim_and_its_reverse_never_both_hold(numbers: tuple[list[float], ...
 def test_differences_of_one_sign_exceed_their_standard_error(differences: list[float]):
     # Why "holds for every seed" is the same bar as one standard error with one seed (the module's docstring).
     assert fmean(differences) >= stdev(differences) / math.sqrt(len(differences)) * (1 - 1e-9)
+
+
+def test_numbers_of_small_sides_can_be_told_apart():
+    assert decide("a.knn.top1 / b.knn.top1 < 0.05", a=3.0, b=95.0, n=None).numbers == "0.032 < 0.05"
+    assert decide("a.knn.top1 < b.knn.top1", a=60.94, b=72.0, n=None).numbers == "60.9 < 72.0"
