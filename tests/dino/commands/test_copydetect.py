@@ -103,7 +103,7 @@ def test_a_resnet_has_a_descriptor_too(data: Path) -> None:
     command = [*copydetect(data, "--image-size", "32", "--quiet"), "--arch", "resnet_nano"]
     command[command.index("--patch-size") : command.index("--patch-size") + 2] = []
     assert main(command) == 0
-    assert written(data).metrics["dim"].value == 1024
+    assert written(data).metrics["dim"].value == 256
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_resnets_are_searched_by_their_pool(data: Path) -> None:
     network = ["--checkpoint", "random", "--arch", "resnet_nano", "--device", "cpu", "--workers", "0"]
     command = ["retrieval", *network, "--data", str(data), "--output", str(data.parent / "o.json"), "--quiet"]
     assert main([*command, "--image-size", "32", "--multiscale"]) == 0
-    assert written(data).settings["model"]["embed_dim"] == 512
+    assert written(data).settings["model"]["embed_dim"] == 128
 
 
 def test_a_truth_without_boxes_or_easy_images_is_scored_as_far_as_it_goes(data: Path) -> None:
