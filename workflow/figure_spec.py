@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from workflow.documents import Document
     from workflow.studies import Study
 
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 """Raised by hand when code changes how figures look: all are drawn again."""
 JOURNAL = ("loss", "teacher_entropy", "kl")
 """The journal's quantities that curves may show, as ``pretrain.<quantity>``."""

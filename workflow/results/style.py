@@ -165,5 +165,5 @@ def capital(text: str) -> str:
 
 def panel_titles(results: StudyResults) -> tuple[str, str]:
     """Titles of the two panels: ours with the data it was measured on, and the paper's."""
-    names = [line.split(" (")[0] for line in results.data]
+    names = dict.fromkeys(line.split(" (")[0] for line in results.data)
     return f"This run ({', '.join([results.scale.name, *names])})", "Paper (ImageNet)"

@@ -109,8 +109,8 @@ class StudyResults:
 
     @cached_property
     def data(self) -> list[str]:
-        """One line for each data set that was measured on."""
-        lines = []
+        """One line for each use of a data set that was measured on, with its sizes where a file tells them."""
+        lines, sized = [], set()
         for file in self.files:
             data = file.data
             sizes = [f"{data[key]:,} {word}" for key, word in _SIZES.items() if isinstance(data.get(key), int)]
@@ -118,7 +118,8 @@ class StudyResults:
                 continue
             name = str(data.get("name") or "unnamed data")
             lines.append(f"{name} ({', '.join(sizes)})" if sizes else name)
-        return list(dict.fromkeys(lines))
+            sized |= {name} if sizes else set()
+        return [line for line in dict.fromkeys(lines) if line not in sized]
 
     @cached_property
     def chance(self) -> dict[str, float]:
