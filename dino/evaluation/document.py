@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dino.config import CODE_VERSION
-from dino.evaluation.checkpoints import Identity
 from dino.evaluation.metrics import (
     CheckpointIdentity,
     DataIdentity,
@@ -21,10 +20,13 @@ from dino.evaluation.runtime import device_name
 if TYPE_CHECKING:
     import torch
 
+    from dino.evaluation.checkpoints import Identity
+    from dino.evaluation.feature_files import FeatureMeta
+
 
 def describe_evaluation(
     protocol: str,
-    identity: Identity,
+    identity: Identity | FeatureMeta,
     *,
     metrics: dict[str, Measure],
     settings: dict[str, Any],
@@ -39,7 +41,7 @@ def describe_evaluation(
 
     Args:
         protocol: Its name in `dino.config.CODE_VERSION`.
-        identity: Where the network is from.
+        identity: Where the network is from; of features that were read, what their file says of it.
         metrics: What was measured.
         settings: The protocol's own; the network's architecture is put beside them as ``model``.
         data: What it was measured on.
@@ -59,7 +61,7 @@ def describe_evaluation(
         seed=identity.seed,
         code_version=CODE_VERSION[protocol],
         data=data,
-        checkpoint=checkpoint or identity.checkpoint,
+        checkpoint=checkpoint or identity.checkpoint or CheckpointIdentity(path=None, sha256=None, key=None),
         device=device_name(device),
         seconds=round(seconds, 3),
         peak_memory_mib=peak_memory_mib(),

@@ -11,19 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dino.config import CODE_VERSION
 from dino.errors import UserError
+from dino.evaluation.document import describe_evaluation
 from dino.evaluation.feature_files import FeatureMeta, FeatureSet, default_name, read_features
-from dino.evaluation.metrics import (
-    CheckpointIdentity,
-    DataIdentity,
-    Measure,
-    MetricsFile,
-    created_now,
-    package_versions,
-    peak_device_memory_mib,
-    peak_memory_mib,
-)
+from dino.evaluation.metrics import DataIdentity, Measure, MetricsFile
 from dino.evaluation.subset import Subset
 
 if TYPE_CHECKING:
@@ -108,23 +99,17 @@ def describe_pair(
     notes: list[str],
 ) -> MetricsFile:
     """The metrics file of an evaluation of ``pair``; ``settings`` are the protocol's own."""
-    from dino.evaluation.runtime import device_name
-
     meta = pair.train.meta
-    return MetricsFile(
-        protocol=protocol,
+    return describe_evaluation(
+        protocol,
+        meta,
         metrics=metrics,
         chance=chance,
         settings={
             **settings,
             "subset": pair.subset,
             "preprocessing": meta.preprocessing.model_dump() if meta.preprocessing else None,
-            "model": meta.model,
         },
-        run_id=meta.run_id,
-        fingerprint=meta.fingerprint,
-        seed=meta.seed,
-        code_version=CODE_VERSION[protocol],
         data=DataIdentity(
             name=meta.data.name if meta.data else None,
             digest=meta.data.digest if meta.data else None,
@@ -133,14 +118,9 @@ def describe_pair(
             classes=pair.classes,
             test_digest=pair.test.meta.data.digest if pair.test.meta.data else None,
         ),
-        checkpoint=meta.checkpoint or CheckpointIdentity(path=None, sha256=None, key=None),
-        device=device_name(device),
-        seconds=round(time.perf_counter() - pair.started, 3),
-        peak_memory_mib=peak_memory_mib(),
-        peak_device_memory_mib=peak_device_memory_mib(str(device)),
-        created=created_now(),
+        device=device,
+        seconds=time.perf_counter() - pair.started,
         notes=[*notes, *pair.notes],
-        versions=package_versions(),
     )
 
 
