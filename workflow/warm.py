@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from dino.warm.client import FOLDER_VARIABLE, socket_path
+from dino.warm.server import PROGRAMS
 
-PROGRAMS = ("dino", "workflow")
 LONGEST_PATH = 100
 """Bytes in a Unix socket's path, a few below what systems allow (104 to 108)."""
 END_SECONDS = 10
