@@ -54,9 +54,12 @@ class Run:
         assert self.process.returncode == 0, text
         return text
 
-    def fail(self, seconds: float = PATIENCE_S) -> str:
-        text = self.wait(seconds)
+    def fail(self, *words: str) -> str:
+        """Return all that it printed, once it has failed with these words among it."""
+        text = self.wait()
         assert self.process.returncode == 1, text
+        for one in words:
+            assert one in text, f"{one!r} is not in what Snakemake printed:\n{text}"
         return text
 
 

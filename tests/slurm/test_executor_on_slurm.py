@@ -140,9 +140,7 @@ def test_a_failing_rank_ends_the_job_and_its_words_are_shown(slurm: Slurm, tmp_p
                 shell: "if [ $RANK = 1 ]; then echo the second rank is unwell >&2; exit 3; fi; sleep 600"
         """,
     )
-    text = run.fail()
-    assert "exit status 3" in text
-    assert "the second rank is unwell" in text
+    run.fail("exit status 3", "the second rank is unwell")
 
 
 def test_a_requeued_job_goes_on_from_its_state_and_is_one_job(slurm: Slurm, tmp_path: Path) -> None:
@@ -189,9 +187,7 @@ def test_a_job_out_of_time_is_requeued_with_its_state_until_its_budget_ends(slur
                 shell: "echo run >> runs; exit 75"
         """,
     )  # fmt: skip
-    text = run.fail()
-    assert "time limit of 1 min reached" in text
-    assert "interrupted 4 times" in text
+    run.fail("time limit of 1 min reached", "interrupted 4 times")
     assert (tmp_path / "runs").read_text() == "run\n" * 4
     starts = [int(line.rpartition(" ")[2]) for line in (tmp_path / "counted").read_text().splitlines()]
     assert len(starts) >= 2, "it was warned at least once before it was done"
@@ -235,7 +231,7 @@ def test_a_cancelled_job_fails_with_that_reason(slurm: Slurm, tmp_path: Path, ac
     )
     run.until((tmp_path / "started").exists, "the job runs")
     slurm.command("scancel", *slurm.running())
-    assert "cancelled from outside" in run.fail()
+    run.fail("cancelled from outside")
 
 
 def test_jobs_on_a_lost_node_are_started_on_another_or_fail_with_that_reason(
@@ -263,10 +259,9 @@ def test_jobs_on_a_lost_node_are_started_on_another_or_fail_with_that_reason(
     (node,) = set(slurm.command("squeue", "-h", "-t", "RUNNING", "-o", "%N").split())
     assert lose_node(slurm, node) > 4
     try:
-        text = run.fail()
+        run.fail(f"node failure (on {node})")
     finally:
         revive(slurm, node)
-    assert f"node failure (on {node})" in text
     assert len((tmp_path / "counted").read_text().splitlines()) == 2
     assert len(set((tmp_path / "nodes").read_text().split())) == 2
     assert len(slurm.jobs("count")) == 1

@@ -31,12 +31,13 @@ def outcome_of(paths: JobPaths) -> Outcome | None:
 
 
 def failed_task(tasks: Sequence[JobPaths]) -> tuple[int, str] | None:
-    """Return number and message of the first task that left an error."""
+    """Return number and message of the task that failed first; the others often only tell that it was gone."""
+    failures = []
     for task, paths in enumerate(tasks):
         outcome = outcome_of(paths)
         if outcome is not None and not outcome.success:
-            return task, outcome.message
-    return None
+            failures.append((paths.result_pickle.stat().st_mtime_ns, task, outcome.message))
+    return min(failures)[1:] if failures else None
 
 
 def job_logs(paths: JobPaths) -> list[str]:
