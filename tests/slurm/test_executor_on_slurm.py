@@ -136,7 +136,7 @@ def test_a_failing_rank_ends_the_job_and_its_words_are_shown(slurm: Slurm, tmp_p
         snakefile="""
             rule ranks:
                 output: "never"
-                resources: nodes=2, tasks_per_node=1, mem_mb=100
+                resources: nodes=2, tasks_per_node=1, mem_mb=200
                 shell: "if [ $RANK = 1 ]; then echo the second rank is unwell >&2; exit 3; fi; sleep 600"
         """,
     )
