@@ -110,16 +110,14 @@ class StudyResults:
     @cached_property
     def data(self) -> list[str]:
         """One line for each use of a data set that was measured on, with its sizes where a file tells them."""
-        lines, sized = [], set()
+        uses: dict[tuple[str, str], None] = {}  # a set that keeps the order
         for file in self.files:
             data = file.data
-            sizes = [f"{data[key]:,} {word}" for key, word in _SIZES.items() if isinstance(data.get(key), int)]
-            if data.get("name") is None and not sizes:  # throughput needs no images of a set
-                continue
-            name = str(data.get("name") or "unnamed data")
-            lines.append(f"{name} ({', '.join(sizes)})" if sizes else name)
-            sized |= {name} if sizes else set()
-        return [line for line in dict.fromkeys(lines) if line not in sized]
+            sizes = ", ".join(f"{data[key]:,} {word}" for key, word in _SIZES.items() if isinstance(data.get(key), int))
+            if data.get("name") is not None or sizes:  # throughput needs no images of a set
+                uses[str(data.get("name") or "unnamed data"), sizes] = None
+        sized = {name for name, sizes in uses if sizes}
+        return [f"{name} ({sizes})" if sizes else name for name, sizes in uses if sizes or name not in sized]
 
     @cached_property
     def chance(self) -> dict[str, float]:
