@@ -151,10 +151,13 @@ def read(path: str | os.PathLike[str]) -> list[Record]:
         UserError: A whole line that is no record: something else has written to the file.
     """
     path = Path(path)
-    if path.is_dir():
+    try:  # no look before the leap: a run directory may be made in between
+        lines = _whole_lines(path)
+    except IsADirectoryError:
         path = path / JOURNAL
+        lines = _whole_lines(path)
     records = []
-    for number, line in enumerate(_whole_lines(path), start=1):
+    for number, line in enumerate(lines, start=1):
         record = parse_line(line)
         if record is None:
             raise UserError(f"{path}, line {number}: not a journal record; restore the file or delete that line")

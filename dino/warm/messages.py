@@ -26,14 +26,22 @@ def receive(connection: socket.socket, fds: int = 0) -> tuple[dict[str, Any], li
     Raises:
         EOFError: The other side closed the connection, perhaps in the middle of a message.
     """
-    data = b""
     files: list[int] = []
-    while len(data) < _LENGTH.size or len(data) < _LENGTH.size + _LENGTH.unpack_from(data)[0]:
-        if fds and not data:
-            part, files, _, _ = socket.recv_fds(connection, 65536, fds)
-        else:
-            part = connection.recv(65536)
+    head = b""
+    if fds:  # they come with the first byte
+        head, files, _, _ = socket.recv_fds(connection, _LENGTH.size, fds)
+        if not head:
+            raise EOFError
+    head += _exactly(connection, _LENGTH.size - len(head))
+    return json.loads(_exactly(connection, _LENGTH.unpack(head)[0])), files
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    """The next ``size`` bytes and none of the message behind them, which may have arrived with them."""
+    data = bytearray()
+    while len(data) < size:
+        part = connection.recv(size - len(data))
         if not part:
             raise EOFError
         data += part
-    return json.loads(data[_LENGTH.size :]), files
+    return bytes(data)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -140,6 +141,12 @@ def test_a_full_disk_leaves_whole_lines_and_one_sentence(tmp_path, monkeypatch):
 
 def test_a_missing_journal_reads_as_empty(tmp_path):
     assert read(tmp_path / "metrics.jsonl") == []
+
+
+def test_a_run_directory_that_is_made_while_it_is_looked_at_reads_as_one(tmp_path, monkeypatch):
+    fill(tmp_path, 2)
+    monkeypatch.setattr(Path, "is_dir", lambda path: False)  # what an earlier look would have said
+    assert [record.step for record in read(tmp_path)] == [1, 2]
 
 
 def test_a_foreign_whole_line_is_named(tmp_path):
