@@ -4,8 +4,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from workflow.bounds import lift_default_rate, set_bounds
-from workflow.session import Session
+from workflow.session.bounds import lift_default_rate, set_bounds
+from workflow.session.session import Session
 
 min_version("9.27")
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from dino.evaluation.linear.features import JointFeature
 from dino.evaluation.linear.probes import ProbeBank
 from dino.models import build_backbone
-from dino.training.process import configure_process
+from dino.running.process import configure_process
 
 CLASSES = 1000
 BAR = 1.5

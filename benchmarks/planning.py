@@ -33,7 +33,7 @@ def show(what: str, seconds: list[float]) -> None:
 
 
 def plan_once(seeds: int) -> float:
-    from workflow.plan import make_plan
+    from workflow.planning.plan import make_plan
 
     start = time.perf_counter()
     make_plan(scale="laptop", studies="all", seeds=seeds, root=ROOT)

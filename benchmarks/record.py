@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from dino.files import write_text
-from workflow.provenance import commit, machine
+from workflow.session.provenance import commit, machine
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = {

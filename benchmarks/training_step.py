@@ -23,7 +23,7 @@ from torch import Tensor
 
 from dino.config import RunConfig
 from dino.models import build_networks
-from dino.training.process import configure_process, keep_freed_memory
+from dino.running.process import configure_process, keep_freed_memory
 from dino.training.schedules import build_schedules
 from dino.training.step import TrainStep
 

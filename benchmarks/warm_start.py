@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from dino.warm.client import FOLDER_VARIABLE
-from workflow.warm import WarmProcesses
+from workflow.session.warm import WarmProcesses
 
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = "1"

@@ -11,12 +11,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from dino import __version__
 from dino.errors import EXIT_DIVERGED, EXIT_REQUEUE, EXIT_USER_ERROR, DivergenceError, Interrupted, UserError
 from dino.warm.client import run_warm
 
-# name -> what `dino --help` says; the module is dino.commands.<name>
+# name -> what `dino --help` says
 COMMANDS = {
     "pretrain": "pretrain one run from its config.yaml or a recipe; resumes by itself",
     "features": "write a checkpoint's features of a data set as .npz",
@@ -53,8 +54,13 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     for name, line in COMMANDS.items():
         command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
         if name == chosen:
-            importlib.import_module(f"dino.commands.{name}").add_arguments(command)
+            _module(name).add_arguments(command)
     return parser
+
+
+def _module(name: str) -> Any:
+    home = "commands" if name in ("pretrain", "generate", "fetch", "sync", "doctor") else "evaluation"
+    return importlib.import_module(f"dino.{home}.{name}" if home == "commands" else f"dino.{home}.{name}.command")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     set_up_logging(quiet=getattr(options, "quiet", False))
     try:
-        importlib.import_module(f"dino.commands.{options.command}").run(options)
+        _module(options.command).run(options)
     except UserError as error:
         print(f"dino {options.command}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR

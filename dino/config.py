@@ -2,7 +2,7 @@
 
 `RunConfig` is the one schema of a run: recipes are written in it (in the paper's units), study variants override its
 fields, scales rewrite them into what is run, and `dino pretrain` reads it. Its defaults are the paper's common
-default of the 100-epoch ablations (protocols A.8, B.9), so that a slug shows only what is unusual.
+default of the 100-epoch ablations (paper.md, A.8, B.9), so that a slug shows only what is unusual.
 
 This module imports neither torch nor Snakemake: planning the whole paper reads it hundreds of times.
 """
@@ -68,7 +68,7 @@ ObjectiveName = Annotated[
 
 
 class RunConfig(BaseModel):
-    """Everything that decides the result of one pretraining (protocols, section A).
+    """Everything that decides the result of one pretraining (paper.md, A).
 
     Durations are epochs (fractions are allowed and become whole steps), temperatures and momenta have no unit, sizes
     are pixels. ``batch_size`` is the whole batch: over all ranks and all accumulated micro-batches.
@@ -83,7 +83,8 @@ class RunConfig(BaseModel):
     """Digest of a generated set's settings, so that another world is another run; empty for real sets."""
     seed: Annotated[int, Field(ge=0)] = 0
 
-    # --- backbone (A.1) ---------------------------------------------------------------------------------------------
+    # --- backbone (paper.md, A.1)
+    # ---------------------------------------------------------------------------------------------
     arch: Literal["vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet_nano", "resnet50"] = "vit_small"
     patch_size: Annotated[int, Field(ge=1)] = 16
     embed_dim: Annotated[int, Field(ge=8)] | None = None
@@ -92,7 +93,8 @@ class RunConfig(BaseModel):
     num_heads: Annotated[int, Field(ge=1)] | None = None
     drop_path_rate: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
 
-    # --- projection head (A.2) --------------------------------------------------------------------------------------
+    # --- projection head (paper.md, A.2)
+    # --------------------------------------------------------------------------------------
     out_dim: Annotated[int, Field(ge=2)] = 65536
     """K, the number of prototypes; BYOL and MoCo-v2 have none and compare vectors of ``head_bottleneck_dim``."""
     head_layers: Annotated[int, Field(ge=1)] = 3
@@ -106,13 +108,15 @@ class RunConfig(BaseModel):
     norm_last_layer: bool = False
     """True freezes the prototypes' gain at 1."""
 
-    # --- objective and teacher (A.4, A.5, B.2) ----------------------------------------------------------------------
+    # --- objective and teacher (paper.md, A.4, A.5, B.2)
+    # ----------------------------------------------------------------------
     objective: ObjectiveName = "dino"
     """A name of `dino.objectives.factory.OBJECTIVES`, or ``supervised``."""
     loss: Literal["ce", "mse"] = "ce"
     """DINO only: cross-entropy of softmaxes, or the mean squared error of Tables 7 and 14 (no temperatures)."""
     centering: Literal["center", "softmax_batch", "sinkhorn", "none"] = "center"
-    """DINO only: what keeps the teacher's output from one prototype (Table 15; A.9); ``none`` is Fig. 7's curve."""
+    """DINO only: what keeps the teacher's output from one prototype (Table 15; paper.md, A.9); ``none`` is Fig. 7's
+    curve."""
     sinkhorn_temp: Positive = 0.05
     """Of SwAV, and of DINO with ``sinkhorn`` or ``softmax_batch``: takes the teacher temperature's place."""
     sinkhorn_iterations: Annotated[int, Field(ge=1)] = 3
@@ -135,7 +139,7 @@ class RunConfig(BaseModel):
     teacher_momentum: Fraction = 0.996
     """Start of the momentum teacher's cosine schedule; it ends at 1."""
 
-    # --- optimisation (A.6) -----------------------------------------------------------------------------------------
+    # --- optimisation (paper.md, A.6) ---------------------------------------------------------------------------------
     epochs: NonNegative = 100
     """0 stops at the initialisation: the random-weights row of a table."""
     batch_size: Annotated[int, Field(ge=1)] = 1024
@@ -153,7 +157,7 @@ class RunConfig(BaseModel):
     accumulate_steps: Annotated[int, Field(ge=1)] = 1
     compile: bool = False
 
-    # --- multi-crop augmentation (A.7) ------------------------------------------------------------------------------
+    # --- multi-crop augmentation (paper.md, A.7) ----------------------------------------------------------------------
     global_crop_size: Annotated[int, Field(ge=4)] = 224
     local_crop_size: Annotated[int, Field(ge=4)] = 96
     num_local_crops: Annotated[int, Field(ge=0)] = 6

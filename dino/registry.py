@@ -1,4 +1,4 @@
-"""The data sets a run can name: what they are (``workflow/datasets/*.yaml``) and where they lie (``data-paths.yaml``).
+"""The data sets a run can name: what they are (``dino/datasets/*.yaml``) and where they lie (``data-paths.yaml``).
 
 A generated set is made by ``dino generate`` under ``results/data/<name>``. A real set lies where the user's
 ``data-paths.yaml`` says (``imagenet: /data/imagenet``). This module imports neither torch nor numpy: planning reads it.
@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dino.config import explain_validation, suggest
-from dino.data.settings import SETTINGS, AnySettings
+from dino.data.generated.schemas import SETTINGS, AnySettings
 from dino.errors import UserError
 
 GENERATOR_VERSION: dict[str, int] = {"world": 2, "voc": 2, "davis": 2, "landmarks": 2, "copydays": 2}
@@ -105,9 +105,9 @@ class DatasetSpec(BaseModel):
 
 
 def dataset_folders() -> list[Path]:
-    """Folders that registered sets are read from: ``DINO_DATASETS`` (colon separated) or ``workflow/datasets``."""
+    """Folders that registered sets are read from: ``DINO_DATASETS`` (colon separated) or ``dino/datasets``."""
     given = os.environ.get("DINO_DATASETS", "")
-    return [Path(part) for part in given.split(":") if part] or [PROJECT_ROOT / "workflow" / "datasets"]
+    return [Path(part) for part in given.split(":") if part] or [Path(__file__).resolve().parent / "datasets"]
 
 
 def load_registry() -> dict[str, DatasetSpec]:

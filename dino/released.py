@@ -69,7 +69,7 @@ RELEASED: dict[str, ReleasedWeights] = {
     **_pair("dino_vitb16", "DINO ViT-B/16, 400 epochs", "dino_vitbase16_pretrain", "vit_base", 16),
     **_pair("dino_vitb8", "DINO ViT-B/8, 300 epochs", "dino_vitbase8_pretrain", "vit_base", 8),
     **_pair("dino_resnet50", "DINO ResNet-50, 800 epochs", "dino_resnet50_pretrain", "resnet50", 16),
-    # The network of the paper's pictures of attention (protocols A.8), and that of Table 3's landmarks.
+    # The network of the paper's pictures of attention (paper.md, A.8), and that of Table 3's landmarks.
     "dino_vits8_300ep": _authors(
         "DINO ViT-S/8, 300 epochs",
         "dino_deitsmall8_300ep_pretrain",

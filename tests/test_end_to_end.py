@@ -31,7 +31,7 @@ def environment(folder: Path) -> dict[str, str]:
     path = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if part != str(BIN))
     return os.environ | {
         "PATH": path,
-        "DINO_DATASETS": str(folder / "workflow/datasets"),
+        "DINO_DATASETS": str(folder / "dino/datasets"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 

@@ -95,9 +95,9 @@ def _add_plan_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def _run_plan_command(options: argparse.Namespace) -> None:
-    from workflow.cost import cost_lines, run_lines
-    from workflow.plan import make_plan
-    from workflow.settings import load_settings
+    from workflow.inputs.call import load_settings
+    from workflow.planning.cost import cost_lines, run_lines
+    from workflow.planning.plan import make_plan
 
     keys = ("scale", "studies", "seeds", "evaluations", "weights")
     chosen = {key: getattr(options, key) for key in keys if getattr(options, key) is not None}
@@ -122,7 +122,7 @@ def _add_needs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _print_needs(options: argparse.Namespace) -> None:
-    from workflow.needs import find_needs
+    from workflow.planning.needs import find_needs
 
     needs = find_needs(options.root)
     print(json.dumps(needs.document()) if options.json else "\n".join(needs.lines()))
@@ -135,7 +135,7 @@ def _add_schema(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _write_schemas(options: argparse.Namespace) -> None:
-    from workflow.schema import write_schemas
+    from workflow.inputs.schema import write_schemas
 
     for path in write_schemas(options.output_dir):
         print(path)
@@ -149,7 +149,7 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _publish(options: argparse.Namespace) -> None:
-    from workflow.publish import fill_readme, publish_scale
+    from workflow.results.publish import fill_readme, publish_scale
 
     for scale in options.scales:
         print(publish_scale(scale, root=options.root, results=Path("results") / scale))

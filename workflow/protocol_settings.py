@@ -35,7 +35,7 @@ class _Settings(BaseModel):
 
 
 class FeatureSettings(_Settings):
-    """How images are prepared for a frozen backbone (protocols C.1)."""
+    """How images are prepared for a frozen backbone (paper.md, C.1)."""
 
     image_size: Pixels = 224
     resize: Pixels = 256
@@ -44,7 +44,7 @@ class FeatureSettings(_Settings):
 
 
 class KnnSettings(_Settings):
-    """Weighted k-NN (protocols C.1)."""
+    """Weighted k-NN (paper.md, C.1)."""
 
     k: Annotated[list[Count], Field(min_length=1)] = [10, 20, 100, 200]
     headline_k: int = 20
@@ -58,7 +58,7 @@ class KnnSettings(_Settings):
 
 
 class KnnCurveSettings(_Settings):
-    """k-NN of teacher and student over a pretraining (protocols B.2). Images are prepared as for `FeatureSettings`."""
+    """k-NN of teacher and student over a pretraining (paper.md, B.2). Images are prepared as for `FeatureSettings`."""
 
     elsewhere = frozenset({"snapshots"})
 
@@ -69,7 +69,7 @@ class KnnCurveSettings(_Settings):
 
 
 class LinearSettings(_Settings):
-    """Linear probes (protocols C.2)."""
+    """Linear probes (paper.md, C.2)."""
 
     epochs: Count = 100
     batch_size: Count = 1024
@@ -83,7 +83,7 @@ class LinearSettings(_Settings):
 
 
 class LogisticSettings(_Settings):
-    """Logistic regression on frozen features (protocols C.4). What is None is left to ``dino logistic``."""
+    """Logistic regression on frozen features (paper.md, C.4). What is None is left to ``dino logistic``."""
 
     lambdas: Annotated[list[Rate], Field(min_length=1)] | None = None
     """Strengths of regularisation; 0.1 is the headline's."""
@@ -92,7 +92,7 @@ class LogisticSettings(_Settings):
 
 
 class FinetuneSettings(_Settings):
-    """Fine-tuning by the DeiT recipe (protocols C.3). What is None is left to ``dino finetune``, which knows what is
+    """Fine-tuning by the DeiT recipe (paper.md, C.3). What is None is left to ``dino finetune``, which knows what is
     published of each data set."""
 
     epochs: Annotated[float, Field(gt=0)] | None = None
@@ -115,7 +115,7 @@ class FinetuneSettings(_Settings):
 
 
 class RetrievalSettings(_Settings):
-    """Image retrieval (protocols C.5). What is None is the published setting of the benchmark: 224 pixels and one
+    """Image retrieval (paper.md, C.5). What is None is the published setting of the benchmark: 224 pixels and one
     scale for Oxford, 512 and three for Paris."""
 
     image_size: Pixels | None = None
@@ -124,13 +124,13 @@ class RetrievalSettings(_Settings):
 
 
 class CopydetectSettings(_Settings):
-    """Copy detection (protocols C.6). What is None is the published side: 320 for 8-pixel patches, else 224."""
+    """Copy detection (paper.md, C.6). What is None is the published side: 320 for 8-pixel patches, else 224."""
 
     image_size: Pixels | None = None
 
 
 class DavisSettings(_Settings):
-    """Video object segmentation (protocols C.7). What is None is left to ``dino davis``: the authors' values."""
+    """Video object segmentation (paper.md, C.7). What is None is left to ``dino davis``: the authors' values."""
 
     image_size: Pixels | None = None
     """Short side."""
@@ -139,14 +139,14 @@ class DavisSettings(_Settings):
 
 
 class MasksSettings(_Settings):
-    """Attention masks (protocols C.8). What is None is left to ``dino masks``."""
+    """Attention masks (paper.md, C.8). What is None is left to ``dino masks``."""
 
     image_size: Pixels | None = None
     """Short side."""
 
 
 class ThroughputSettings(_Settings):
-    """Images per second (protocols C.11)."""
+    """Images per second (paper.md, C.11)."""
 
     image_size: Pixels = 224
     batch_sizes: Annotated[list[Count], Field(min_length=1)] = [128]
@@ -160,7 +160,7 @@ class PretrainSettings(_Settings):
 
 
 class AttentionSettings(_Settings):
-    """Pictures of attention (protocols C.9). What is None is left to ``dino attention``."""
+    """Pictures of attention (paper.md, C.9). What is None is left to ``dino attention``."""
 
     images: Count = 6
     """How many images of the data set."""
@@ -174,7 +174,7 @@ class AttentionSettings(_Settings):
 
 
 class TsneSettings(_Settings):
-    """t-SNE of class means (protocols C.10)."""
+    """t-SNE of class means (paper.md, C.10)."""
 
     pca: Count = 30
     perplexity: Rate = 20.0

@@ -1,7 +1,7 @@
 """The evaluation protocols: their metrics' names and what people call them, and where a run's files stand.
 
-A protocol is one `dino` subcommand; an *evaluation* (`workflow.evaluations`) is a protocol on one data set. A capital K
-or L in a metric's name is any number.
+A protocol is one `dino` subcommand; an *evaluation* (`workflow.inputs.evaluations`) is a protocol on one data set. A
+capital K or L in a metric's name is any number.
 """
 
 from __future__ import annotations

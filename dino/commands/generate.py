@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         UserError: The name is unknown or a real set's, or the folder holds something else.
     """
-    from dino.data.generate import generate
+    from dino.data.generated.generate import generate
     from dino.registry import find_spec, generated_path
 
     spec = find_spec(options.name)

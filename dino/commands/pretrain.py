@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import torch
 
     from dino.data import PretrainLoader
-    from dino.training.distributed import World
+    from dino.running.distributed import World
+    from dino.running.signals import StopRequest
     from dino.training.loop import Training
-    from dino.training.signals import StopRequest
     from dino.training.supervised.data import LabelledLoader
     from dino.training.supervised.loop import LabelledTraining
 
@@ -81,13 +81,13 @@ def run(options: argparse.Namespace) -> None:
     if options.snapshots and config.objective == "supervised":
         raise UserError("--snapshots are of a student and its teacher, and a supervised run has none: leave it out")
 
-    from dino.training.signals import StopRequest
+    from dino.running.signals import StopRequest
 
     with StopRequest() as stop:  # from the start: a signal while data load is not lost either
         import torch
 
-        from dino.training import distributed
-        from dino.training.run_lock import sole_owner
+        from dino.running import distributed
+        from dino.running.run_lock import sole_owner
 
         world = distributed.find_world()
         if not world.is_main:
@@ -120,7 +120,7 @@ def build_loader(
     Raises:
         UserError: The data are missing, too few, or do not divide.
     """
-    from dino.training.process import configure_process
+    from dino.running.process import configure_process
 
     configure_process(device)
     if config.epochs == 0:
@@ -304,7 +304,7 @@ def check_run_dir(run_dir: Path, config: RunConfig) -> None:
 
 def is_finished(run_dir: Path, config: RunConfig, world: World) -> bool:
     """Whether the final checkpoint of this very configuration is there; says so."""
-    from dino.training.checkpoint import CheckpointFolder
+    from dino.running.checkpoint import CheckpointFolder
 
     folder = CheckpointFolder(run_dir, fingerprint(config))
     finished = folder.is_finished()

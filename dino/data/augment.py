@@ -1,4 +1,4 @@
-"""Multi-crop augmentation (protocols A.7), batched, on the device that trains.
+"""Multi-crop augmentation (paper.md, A.7), batched, on the device that trains.
 
 All random numbers of a micro-batch are drawn first, on the CPU, from one explicit generator (`draw_plan`): a few dozen
 per view. The pixels then go through batched operations on whatever device they are on, and each operation only sees the
@@ -19,11 +19,11 @@ from dino.data.resample import BOX_DRAWS, crop_resize, crop_resize_each, draw_bo
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-"""ImageNet's channel statistics, used for every data set (protocols A.7, C.1)."""
+"""ImageNet's channel statistics, used for every data set (paper.md, A.7, C.1)."""
 
 FLIP, JITTER, GRAYSCALE = 0.5, 0.8, 0.2
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1
-"""Protocols A.7 (BYOL's recipe)."""
+"""paper.md, A.7 (BYOL's recipe)."""
 
 CHUNK_BYTES = 2 << 20
 """Pixels that pass through all operations together on a CPU. They stay in its cache, and the allocator reuses buffers
@@ -48,7 +48,7 @@ class ViewKind:
 
 
 def view_kinds(config: RunConfig) -> list[ViewKind]:
-    """The views of an image in order: two globals, then the locals (protocols A.7)."""
+    """The views of an image in order: two globals, then the locals (paper.md, A.7)."""
     size, scale = config.global_crop_size, config.global_crop_scale
     local = ViewKind(config.local_crop_size, config.local_crop_scale, blur=0.5, solarize=0.0)
     return [
@@ -59,7 +59,7 @@ def view_kinds(config: RunConfig) -> list[ViewKind]:
 
 
 def view_groups(kinds: list[ViewKind]) -> list[list[ViewKind]]:
-    """Adjacent views of equal size, which pass the backbone together (protocols A.3)."""
+    """Adjacent views of equal size, which pass the backbone together (paper.md, A.3)."""
     groups: list[list[ViewKind]] = []
     for kind in kinds:
         if groups and groups[-1][0].size == kind.size:

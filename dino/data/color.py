@@ -1,4 +1,4 @@
-"""The photometric operations of the augmentation (protocols A.7), batched and in place, on float images in [0, 1].
+"""The photometric operations of the augmentation (paper.md, A.7), batched and in place, on float images in [0, 1].
 
 Each takes (n, 3, S, S) images and one parameter an image. They follow Pillow and torchvision in exact arithmetic, where
 Pillow rounds to 8 bits after every operation.

@@ -57,7 +57,7 @@ def _load_mat(path: Path, *keys: str) -> list[Any]:
 # --- Flowers-102 --------------------------------------------------------------------------------------------------
 
 _FLOWERS = {"train": ("trnid", "valid"), "trn": ("trnid",), "valid": ("valid",), "test": ("tstid",)}
-"""Which lists make a split. ``train`` is 2,040 images (protocols C.3), ``trn`` alone 1,020."""
+"""Which lists make a split. ``train`` is 2,040 images (paper.md, C.3), ``trn`` alone 1,020."""
 
 
 def _read_flowers(root: Path, split: str) -> LabelledImages:

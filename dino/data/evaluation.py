@@ -1,4 +1,4 @@
-"""Images for feature extraction (protocols C.1): short side resized (bicubic), centre crop, normalised."""
+"""Images for feature extraction (paper.md, C.1): short side resized (bicubic), centre crop, normalised."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Random resized crops of a whole batch: boxes as torchvision draws them, resampling as Pillow does it.
 
-Bicubic for pretraining (protocols A.7), bilinear for linear probes (C.2).
+Bicubic for pretraining (paper.md, A.7), bilinear for linear probes (C.2).
 
 A crop, its resize and its mirror image are one linear map per axis, so a batch of them is two batched matrix products.
 """
@@ -26,7 +26,7 @@ Kernel = Literal["bicubic", "bilinear"]
 
 
 def draw_boxes(uniform: Tensor, *, heights: Tensor, widths: Tensor, scale: tuple[float, float]) -> Tensor:
-    """Crop boxes of a random-resized-crop (protocols A.7): area U(scale), log-uniform aspect.
+    """Crop boxes of a random-resized-crop (paper.md, A.7): area U(scale), log-uniform aspect.
 
     Args:
         uniform: (n, BOX_DRAWS) float64 in [0, 1), all the randomness there is.

@@ -231,7 +231,7 @@ def _first(folder: Path) -> list[Path]:
 
 
 def _look_at_revisited(look: Look, root: Path, name: str) -> None:
-    from dino.evaluation.retrieval.plain_pickle import load_plain_pickle
+    from dino.data.plain_pickle import load_plain_pickle
 
     # Both sets may lie side by side: below one folder, or with their ground truths in one.
     root = root / name if (root / name / f"gnd_{name}.pkl").is_file() else root

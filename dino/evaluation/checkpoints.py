@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino.config import RunConfig, build_config, fingerprint, load_config, run_id
 from dino.errors import UserError
-from dino.evaluation.metrics import CheckpointIdentity
+from dino.metrics import CheckpointIdentity
 from dino.models import load_backbone
 
 if TYPE_CHECKING:

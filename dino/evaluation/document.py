@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dino.config import CODE_VERSION
-from dino.evaluation.metrics import (
+from dino.evaluation.runtime import device_name
+from dino.metrics import (
     CheckpointIdentity,
     DataIdentity,
     Measure,
@@ -15,13 +16,12 @@ from dino.evaluation.metrics import (
     peak_device_memory_mib,
     peak_memory_mib,
 )
-from dino.evaluation.runtime import device_name
 
 if TYPE_CHECKING:
     import torch
 
     from dino.evaluation.checkpoints import Identity
-    from dino.evaluation.feature_files import FeatureMeta
+    from dino.evaluation.features.files import FeatureMeta
 
 
 def describe_evaluation(

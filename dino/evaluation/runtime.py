@@ -13,7 +13,7 @@ from dino.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from dino.evaluation.features import FeatureSettings
+    from dino.evaluation.features.extraction import FeatureSettings
 
 
 def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def add_features_arguments(parser: argparse.ArgumentParser, *, title: str, requi
 def add_pair_arguments(parser: argparse.ArgumentParser) -> None:
     """Features of training and test images: two files, or made from a checkpoint; and a subset of the former.
 
-    `dino.evaluation.feature_pairs.read_pair` reads them.
+    `dino.evaluation.features.pairs.read_pair` reads them.
     """
     files = parser.add_argument_group("from feature files")
     files.add_argument("--train-features", metavar="A.npz", help="features of the training images")
@@ -117,7 +117,7 @@ def set_up_torch(device: str, threads: int | None) -> torch.device:
 
 def feature_settings(options: argparse.Namespace) -> FeatureSettings:
     """What the arguments of `add_features_arguments` and `add_runtime_arguments` ask for."""
-    from dino.evaluation.features import FeatureSettings
+    from dino.evaluation.features.extraction import FeatureSettings
 
     return FeatureSettings(
         checkpoint=options.checkpoint,

@@ -1,4 +1,4 @@
-"""Backbones, projection heads, the student-teacher pair and the reading of weights (protocols A.1-A.3).
+"""Backbones, projection heads, the student-teacher pair and the reading of weights (paper.md, A.1-A.3).
 
 The names below are imported on first use, so that `import dino.models` costs nothing.
 """

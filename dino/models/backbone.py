@@ -24,7 +24,7 @@ def build_backbone(
     num_heads: int | None = None,
     drop_path_rate: float = 0.0,
 ) -> Backbone:
-    """A freshly initialised backbone (protocols A.1); draws from torch's global generator.
+    """A freshly initialised backbone (paper.md, A.1); draws from torch's global generator.
 
     Args:
         arch: ``vit_nano``, ``vit_tiny``, ``vit_small``, ``vit_base``, ``resnet_nano`` or ``resnet50``.

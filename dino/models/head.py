@@ -1,4 +1,4 @@
-"""The projection head (protocols A.2; paper section 3.1, appendix C and Fig. 9)."""
+"""The projection head (paper.md, A.2; paper section 3.1, appendix C and Fig. 9)."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class ProjectionHead(nn.Module):
 
 
 def build_predictor(dim: int, hidden_dim: int, *, batch_norm: bool) -> nn.Sequential:
-    """BYOL's predictor: Linear, BN, ReLU, Linear, from ``dim`` to ``dim`` (protocols B.1).
+    """BYOL's predictor: Linear, BN, ReLU, Linear, from ``dim`` to ``dim`` (paper.md, B.1).
 
     Assumption: "BN in heads" (Table 14) is that of projector and predictor, so that a head without BN has a predictor
     without: DINO with predictor stays free of BN.

@@ -1,4 +1,4 @@
-"""A backbone with its projection head, and the student-teacher pair (protocols A.3, A.5)."""
+"""A backbone with its projection head, and the student-teacher pair (paper.md, A.3, A.5)."""
 
 from __future__ import annotations
 

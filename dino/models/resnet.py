@@ -1,4 +1,4 @@
-"""ResNets without their classifier (protocols A.1)."""
+"""ResNets without their classifier (paper.md, A.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vision transformers as in DINO (protocols A.1): timm's modules and names, the paper's initialisation and outputs.
+"""Vision transformers as in DINO (paper.md, A.1): timm's modules and names, the paper's initialisation and outputs.
 
 What differs from timm's own class is what the features are: the final-normed CLS token, computed without the work of
 the last block that does not reach it, and a position table resampled the way that the released weights expect.
@@ -23,7 +23,7 @@ from dino.models.attention import Attention, attention_rows
 
 @dataclass(frozen=True)
 class ViTShape:
-    """Width, number of blocks and of attention heads; the MLP is 4 times as wide (protocols A.1)."""
+    """Width, number of blocks and of attention heads; the MLP is 4 times as wide (paper.md, A.1)."""
 
     embed_dim: int
     depth: int

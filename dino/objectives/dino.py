@@ -1,4 +1,4 @@
-"""DINO: the student predicts the teacher's centred, sharpened output (protocols A.4; paper eq. 3), and its variants.
+"""DINO: the student predicts the teacher's centred, sharpened output (paper.md, A.4; paper eq. 3), and its variants.
 
 With student logits s_v of view v = 0 ... V-1 (the two globals come first), teacher logits t_q of the globals q = 0, 1
 and the centre C::
@@ -7,7 +7,7 @@ and the centre C::
     loss = mean over q, v != q and the batch of  -p_q . log_softmax(s_v / tau_s)
     C   <- m C + (1 - m) * mean of t                                           once a step, over all ranks
 
-What takes the centre's place (Table 15; A.9) makes the targets alone, with neither centre nor tau_t::
+What takes the centre's place (Table 15; paper.md, A.9) makes the targets alone, with neither centre nor tau_t::
 
     sinkhorn       p = Sinkhorn-Knopp of t / tau over the batch, some iterations
     softmax_batch  p = the same with one iteration
@@ -37,7 +37,7 @@ from dino.objectives.objective import Objective
 from dino.objectives.sinkhorn import sinkhorn
 from dino.objectives.squared_error import pairwise_squared_error
 from dino.objectives.statistics import of_distributions, spread
-from dino.training.distributed import sum_over_ranks, world_size
+from dino.running.distributed import sum_over_ranks, world_size
 
 
 class DinoObjective(Objective):
@@ -147,7 +147,7 @@ class DinoObjective(Objective):
         """C <- m C + (1 - m) * mean of the raw teacher logits over the step's micro-batches and all ranks.
 
         Call once per optimizer step, so that gradient accumulation does not move the centre more often
-        (lightly PR #2062, protocols E).
+        (lightly PR #2062, paper.md, E).
         """
         if self.centering != "center":
             return
@@ -159,7 +159,7 @@ class DinoObjective(Objective):
 
 
 def teacher_temperatures(end: float, start: float | None, warmup_epochs: float) -> list[float]:
-    """tau_t of each warm-up epoch, ending with the value that holds from then on (A.4).
+    """tau_t of each warm-up epoch, ending with the value that holds from then on (paper.md, A.4).
 
     The warm-up is ``linspace(start, end, n)`` with both ends, n epochs long. A fraction is rounded, but a warm-up asked
     for lasts an epoch at least (so a run shortened to a few epochs still begins at ``start``).

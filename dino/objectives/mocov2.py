@@ -1,4 +1,4 @@
-"""MoCo-v2: a view's vector must be nearer to the other view's key than to a queue of other images' (protocols B.1).
+"""MoCo-v2: a view's vector must be nearer to the other view's key than to a queue of other images' (paper.md, B.1).
 
 With the student's unit vectors s_v (queries), the teacher's k_q of the globals (keys) and the queue N of the keys of
 earlier steps::
@@ -26,7 +26,7 @@ from dino.config import RunConfig
 from dino.objectives.objective import Objective
 from dino.objectives.pairing import by_view
 from dino.objectives.statistics import spread
-from dino.training.distributed import gather_over_ranks
+from dino.running.distributed import gather_over_ranks
 
 
 class MocoObjective(Objective):

@@ -1,4 +1,4 @@
-"""Which views are compared: every student view with both teacher globals, never with itself (protocols A.4, B.1).
+"""Which views are compared: every student view with both teacher globals, never with itself (paper.md, A.4, B.1).
 
 With V views, the two globals first, that makes 2 V - 2 pairs (q, v), q != v, of equal weight: with no locals it is the
 symmetric two-view average, with locals the multi-crop pairing of DINO, which all objectives share here.

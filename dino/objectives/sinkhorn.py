@@ -1,4 +1,4 @@
-"""Sinkhorn-Knopp: teacher logits to targets whose mass is spread evenly over the prototypes (protocols A.9).
+"""Sinkhorn-Knopp: teacher logits to targets whose mass is spread evenly over the prototypes (paper.md, A.9).
 
 With Q = exp(x / tau), n rows (images) and K columns (prototypes), repeat: divide each column by its sum over the batch,
 then each row by its sum. As the divisions only ever scale rows and columns, Q stays exp(x / tau + r + c) with a number
@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dino.training.distributed import max_over_ranks, sum_over_ranks
+from dino.running.distributed import max_over_ranks, sum_over_ranks
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Mean squared error of unit vectors over all pairs of views, BYOL's loss: |a - b|^2 = 2 - 2 a . b (protocols B.1)."""
+"""Mean squared error of unit vectors over all pairs of views, BYOL's loss: |a - b|^2 = 2 - 2 a . b (paper.md, B.1)."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def spread(outputs: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def of_distributions(targets: Tensor, cross_entropy: Tensor) -> dict[str, Tensor]:
-    """``teacher_entropy`` h(P_t) and ``kl`` KL(P_t || P_s), in nats, averaged over the pairs (protocols B.8); and
+    """``teacher_entropy`` h(P_t) and ``kl`` KL(P_t || P_s), in nats, averaged over the pairs (paper.md, B.8); and
     ``output_std`` of the square roots of the probabilities, which are unit vectors (their distance is Hellinger's).
 
     Every q stands in as many pairs, so the mean over pairs of CE = h + KL splits exactly.

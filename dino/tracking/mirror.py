@@ -16,6 +16,7 @@ from typing import Any
 
 from dino.errors import UserError
 from dino.log import logger
+from dino.running.file_lock import file_lock
 from dino.tracking.delivery import STREAMS, Delivered, Delivery, metrics_files, stat_of
 from dino.tracking.describe import (
     CONFIG,
@@ -26,7 +27,6 @@ from dino.tracking.describe import (
     read_status,
 )
 from dino.tracking.environment import ENVIRONMENT
-from dino.tracking.locks import file_lock
 from dino.tracking.state import State, StreamState, load_state, save_state
 from dino.tracking.store import ensure_experiment, import_mlflow, known_runs, open_client
 from dino.tracking.stream import waiting_points

@@ -1,4 +1,4 @@
-"""LARS, the optimizer of the released ResNet-50 (protocols A.6)."""
+"""LARS, the optimizer of the released ResNet-50 (paper.md, A.6)."""
 
 from __future__ import annotations
 

@@ -15,19 +15,19 @@ from dino.config import RunConfig, fingerprint, run_id
 from dino.errors import DivergenceError, Interrupted
 from dino.log import logger
 from dino.models import build_networks
+from dino.running.checkpoint import CheckpointFolder
+from dino.running.distributed import World, sum_over_ranks, wait_for_all, world_size
+from dino.running.process import peak_memory_mib
+from dino.running.progress import Progress, StatusFile
+from dino.running.random_state import derive_seed
+from dino.running.signals import Agreement, StopRequest
 from dino.tracking.journal import Journal
-from dino.training.checkpoint import CheckpointFolder
-from dino.training.distributed import World, sum_over_ranks, wait_for_all, world_size
+from dino.training.collapse import CollapseWatch, LossHistory, check_finite, divergence_message
 from dino.training.optim import parameters_are_finite
-from dino.training.process import peak_memory_mib
-from dino.training.progress import Progress, StatusFile
-from dino.training.random_state import derive_seed
-from dino.training.run_state import capture, restore
 from dino.training.schedules import build_schedules
-from dino.training.signals import Agreement, StopRequest
 from dino.training.snapshots import Snapshots
+from dino.training.state import capture, restore
 from dino.training.step import TrainStep
-from dino.training.watch import CollapseWatch, LossHistory, check_finite, divergence_message
 
 CHECKPOINT_SHARE = 0.05
 """At epoch ends at most this share of the time goes into writing checkpoints: short epochs would write all the time."""

@@ -1,4 +1,4 @@
-"""The optimizers as DINO uses them: what is decayed, per-tensor clipping, the frozen prototypes (protocols A.6)."""
+"""The optimizers as DINO uses them: what is decayed, per-tensor clipping, the frozen prototypes (paper.md, A.6)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def set_hyperparameters(optimizer: torch.optim.Optimizer, *, lr: float, weight_d
 def clip_gradients(network: nn.Module, limit: float) -> None:
     """Clip each parameter tensor's gradient by itself: g <- g * min(1, c / (|g| + 1e-6)); ``limit`` 0 is off.
 
-    Not the global norm (protocols A.6). Norms and factors stay on the device.
+    Not the global norm (paper.md, A.6). Norms and factors stay on the device.
     """
     if limit <= 0.0:
         return

@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 
 from dino.config import CODE_VERSION, RunConfig, fingerprint, run_id
-from dino.evaluation.metrics import (
+from dino.metrics import (
     CheckpointIdentity,
     DataIdentity,
     Measure,
@@ -16,8 +16,8 @@ from dino.evaluation.metrics import (
     package_versions,
     write_metrics,
 )
+from dino.running.progress import STATUS_NAME
 from dino.tracking.journal import Record, read
-from dino.training.progress import STATUS_NAME
 
 REPORT = Path("metrics") / "pretrain.json"
 UNITS = {"loss": "", "teacher_entropy": "nats", "kl": "nats"}

@@ -1,4 +1,4 @@
-"""Learning rate, weight decay and teacher momentum of every step (protocols A.6, A.5).
+"""Learning rate, weight decay and teacher momentum of every step (paper.md, A.6, A.5).
 
 All are whole tables in float64, made once: a step reads one number, and a resumed run reads the same ones.
 """

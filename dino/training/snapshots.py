@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino.config import run_id
 from dino.log import logger
-from dino.training.checkpoint import write_checkpoint
+from dino.running.checkpoint import write_checkpoint
 
 if TYPE_CHECKING:
     from dino.training.loop import Training

@@ -1,4 +1,4 @@
-"""One optimizer step, in the order of protocols A.6."""
+"""One optimizer step, in the order of paper.md, A.6."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from dino.config import RunConfig
 from dino.objectives import build_objective
+from dino.running.distributed import World, has_batch_norm
+from dino.running.precision import autocast, build_scaler
 from dino.training import optim
-from dino.training.distributed import World, has_batch_norm
-from dino.training.precision import autocast, build_scaler
 from dino.training.schedules import Schedules
 from dino.training.sync_batch_norm import synchronise_batch_norm
 from dino.training.teacher import build_teacher

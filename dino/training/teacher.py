@@ -1,4 +1,4 @@
-"""How the teacher follows the student (protocols A.5, B.2; paper Fig. 6).
+"""How the teacher follows the student (paper.md, A.5, B.2; paper Fig. 6).
 
 Every rule moves parameters only; buffers (batch-norm statistics) are the teacher's own. What the student has and the
 teacher has not (a predictor) is left out.
@@ -82,7 +82,7 @@ class PreviousIterationTeacher(Teacher):
 class PreviousEpochTeacher(Teacher):
     """The student at the end of the previous epoch, frozen during an epoch.
 
-    Assumption (the paper does not say, protocols B.2): during the first epoch it has the initial weights.
+    Assumption (the paper does not say, paper.md, B.2): during the first epoch it has the initial weights.
     """
 
     def after_step(self, *, momentum: float, ends_epoch: bool) -> None:

@@ -42,15 +42,15 @@ PROGRAMS = {
             "PIL.Image",
             "dino.config",
             "dino.training.loop",
-            "dino.evaluation.features",
+            "dino.evaluation.features.extraction",
             "dino.evaluation.runtime",
-            "dino.evaluation.knn_protocol",
+            "dino.evaluation.knn.protocol",
             "dino.data",
         ),
     ),
     "workflow": Program(
         main="workflow.__main__",
-        preload=("pandas", "matplotlib.pyplot", "seaborn", "workflow.results.cli", "workflow.plan"),
+        preload=("pandas", "matplotlib.pyplot", "seaborn", "workflow.results.cli", "workflow.planning.plan"),
     ),
 }
 

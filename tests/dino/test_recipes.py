@@ -1,4 +1,4 @@
-"""The recipes hold what the released models' arguments say (protocols A.8)."""
+"""The recipes hold what the released models' arguments say (paper.md, A.8)."""
 
 from __future__ import annotations
 

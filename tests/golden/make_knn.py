@@ -3,7 +3,8 @@
     python tests/golden/make_knn.py --reference DIR
 
 DIR is a checkout of facebookresearch/dino. Only the seeds, shapes and resulting accuracies are stored: the test draws
-the same features again. (Their chunking needs at least 100 test images; C.1 says that any chunking is equivalent.)
+the same features again. (Their chunking needs at least 100 test images; paper.md, C.1 says that any chunking is
+equivalent.)
 """
 
 from __future__ import annotations

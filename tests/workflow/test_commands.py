@@ -11,9 +11,9 @@ import yaml
 
 from dino.config import load_config, overrides
 from workflow.__main__ import main
-from workflow.cost import cost_lines, paper_gpu_hours
-from workflow.plan import make_plan
-from workflow.schema import schemas
+from workflow.inputs.schema import schemas
+from workflow.planning.cost import cost_lines, paper_gpu_hours
+from workflow.planning.plan import make_plan
 
 
 @pytest.fixture

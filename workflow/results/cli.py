@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 if TYPE_CHECKING:
-    from workflow.plan import Plan
+    from workflow.planning.plan import Plan
 
 PROJECT = Path(__file__).resolve().parents[2]
 """Where ``ablations/`` and ``workflow/`` lie, unless ``--root`` of ``python -m workflow`` says otherwise."""
@@ -34,7 +34,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_shared(command: argparse.ArgumentParser) -> None:
-    from workflow.plan import WeightsChoice
+    from workflow.planning.plan import WeightsChoice
 
     command.add_argument("--scale", default="laptop", help="a scale in workflow/scales/ (default: laptop)")
     command.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 (default: 1)")
@@ -55,7 +55,7 @@ def _root(options: argparse.Namespace) -> Path:
 
 
 def _plan(options: argparse.Namespace, studies: list[str] | str) -> tuple[Plan, Path]:
-    from workflow.plan import make_plan
+    from workflow.planning.plan import make_plan
 
     evaluations = options.evaluations if options.evaluations == "all" else options.evaluations.split(",")
     plan = make_plan(
@@ -72,7 +72,7 @@ def _plan(options: argparse.Namespace, studies: list[str] | str) -> tuple[Plan, 
 def run_table(options: argparse.Namespace) -> None:
     """Write one study's tables."""
     from workflow.results.summary import summarise
-    from workflow.results.tables import write_tables
+    from workflow.results.tables.tables import write_tables
 
     plan, folder = _plan(options, [options.study])
     results = summarise(plan, options.study, results=folder)
@@ -82,7 +82,7 @@ def run_table(options: argparse.Namespace) -> None:
 
 def run_figure(options: argparse.Namespace) -> None:
     """Draw one study's figure."""
-    from workflow.results.figures import draw_figure
+    from workflow.results.figures.figures import draw_figure
     from workflow.results.summary import summarise
 
     plan, folder = _plan(options, [options.study])
@@ -92,7 +92,7 @@ def run_figure(options: argparse.Namespace) -> None:
 
 def run_curves(options: argparse.Namespace) -> None:
     """Draw the training curves of one study's runs."""
-    from workflow.results.curves import draw_curves
+    from workflow.results.figures.curves import draw_curves
     from workflow.results.summary import summarise
 
     plan, folder = _plan(options, [options.study])
@@ -102,7 +102,7 @@ def run_curves(options: argparse.Namespace) -> None:
 
 def run_report(options: argparse.Namespace) -> None:
     """Write the report page."""
-    from workflow.results.report import write_report
+    from workflow.results.report.report import write_report
 
     studies: list[str] | str = options.studies or "headline"
     if len(studies) == 1 and studies[0] in ("headline", "all"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from workflow.inputs.studies import Study
 from workflow.results.claims import Measurement, standard_error
 from workflow.results.verdicts import Row
-from workflow.studies import Study
 
 Key = tuple[str, str]
 """A variant and a metric."""

@@ -12,11 +12,11 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dino.errors import UserError
-from workflow.weights import is_weights_run
+from workflow.inputs.weights import is_weights_run
 
 if TYPE_CHECKING:
-    from workflow.plan import Cell
-    from workflow.studies import Study
+    from workflow.inputs.studies import Study
+    from workflow.planning.plan import Cell
 
 COLUMNS = [
     "study",

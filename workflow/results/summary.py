@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from dino.errors import UserError
-from workflow.evaluations import is_machine_metric
+from workflow.inputs.evaluations import is_machine_metric
 from workflow.results.claims import (
     ClaimVerdict,
     Measurement,
@@ -28,9 +28,9 @@ from workflow.results.runs import RunFacts, read_run
 from workflow.results.verdicts import DEFAULT_TOLERANCE, Row, Verdict, judge
 
 if TYPE_CHECKING:
-    from workflow.plan import Cell, Plan, PlannedRun
-    from workflow.scales import Scale
-    from workflow.studies import Claim, Study, Variant
+    from workflow.inputs.scales import Scale
+    from workflow.inputs.studies import Claim, Study, Variant
+    from workflow.planning.plan import Cell, Plan, PlannedRun
 
 
 @dataclass(frozen=True)

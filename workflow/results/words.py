@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from workflow.evaluations import metric_words
+from workflow.inputs.evaluations import metric_words
 from workflow.results.summary import ResultRow, StudyResults
 
 MINUS = "\N{MINUS SIGN}"

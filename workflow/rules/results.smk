@@ -1,4 +1,4 @@
-from workflow.figure_spec import DRAWING_VERSION
+from workflow.inputs.figure_spec import DRAWING_VERSION
 
 
 rule make_table:

@@ -1,4 +1,5 @@
-"""The pictures of one image: a heat map and a mask for every head, overlays, reference points and a montage (C.9)."""
+"""The pictures of one image: a heat map and a mask for every head, overlays, reference points and a montage (paper.md,
+C.9)."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from dino.evaluation.attention.choices import MEAN, AttentionSettings, patch_of
 from dino.evaluation.attention.drawing import (
     MEAN_COLOUR,
     Map,
@@ -28,7 +30,6 @@ from dino.evaluation.attention.drawing import (
 )
 from dino.evaluation.attention.maps import CLS, attention_maps, enlarge, keep_mass
 from dino.evaluation.attention.pictures import Picture, prepare
-from dino.evaluation.attention.settings import MEAN, AttentionSettings, patch_of
 from dino.files import atomic_path
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""From an image, a folder or a video to pictures and their index (protocols C.9)."""
+"""From an image, a folder or a video to pictures and their index (paper.md, C.9)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from dino.data.datasets import resolve_dataset
 from dino.data.decode import CorruptImage, decode
 from dino.data.folder import EXTENSIONS
 from dino.errors import UserError
+from dino.evaluation.attention.choices import AttentionSettings, patch_of
 from dino.evaluation.attention.drawing import Tile, colour_table, montage
 from dino.evaluation.attention.figures import draw_frame, draw_image, save_png
 from dino.evaluation.attention.maps import CLS, attention_maps
 from dino.evaluation.attention.pictures import Picture, UnusablePicture, prepare
-from dino.evaluation.attention.settings import AttentionSettings, patch_of
 from dino.evaluation.attention.video import (
     VIDEO_EXTENSIONS,
     FrameSource,
@@ -27,10 +27,10 @@ from dino.evaluation.attention.video import (
     check_output,
     image_files,
 )
-from dino.evaluation.metrics import created_now, package_versions
 from dino.evaluation.runtime import device_name
 from dino.files import write_json
 from dino.log import logger, track
+from dino.metrics import created_now, package_versions
 
 if TYPE_CHECKING:
     from dino.evaluation.checkpoints import Identity

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dino.errors import UserError
 from dino.evaluation.attention.pictures import to_tensor
-from dino.evaluation.neighbours import full_precision_products
-from dino.training.precision import autocast
+from dino.evaluation.scoring.neighbours import full_precision_products
+from dino.running.precision import autocast
 
 if TYPE_CHECKING:
     from dino.models.vit import VisionTransformer

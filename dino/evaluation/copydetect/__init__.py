@@ -1,1 +1,1 @@
-"""Copy detection on Copydays (protocols C.6)."""
+"""Copy detection on Copydays (paper.md, C.6)."""

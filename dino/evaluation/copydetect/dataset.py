@@ -1,4 +1,4 @@
-"""Copydays: originals, strongly attacked copies of them, and images that are neither (protocols C.6)."""
+"""Copydays: originals, strongly attacked copies of them, and images that are neither (paper.md, C.6)."""
 
 from __future__ import annotations
 

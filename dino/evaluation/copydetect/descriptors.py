@@ -1,4 +1,4 @@
-"""Descriptors of copy detection (protocols C.6): the network's own feature beside its pooled patches, whitened."""
+"""Descriptors of copy detection (paper.md, C.6): the network's own feature beside its pooled patches, whitened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copy detection as a protocol (C.6): a backbone and a data set in, a metrics file out."""
+"""Copy detection as a protocol (paper.md, C.6): a backbone and a data set in, a metrics file out."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from dino.evaluation.checkpoints import Identity
 from dino.evaluation.copydetect.dataset import CopydaysSet
 from dino.evaluation.copydetect.descriptors import GEM_EXPONENT, Square, descriptor, learn_whitening
 from dino.evaluation.document import describe_evaluation
-from dino.evaluation.kept_features import FeatureKeeper
-from dino.evaluation.metrics import (
+from dino.evaluation.features.kept import FeatureKeeper
+from dino.evaluation.features.whole_images import ImageList, ListFeatures, Running, count_skipped
+from dino.evaluation.scoring.average_precision import average_precision, chance_ap
+from dino.evaluation.scoring.neighbours import iterate_neighbours, normalise_
+from dino.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
 )
-from dino.evaluation.neighbours import iterate_neighbours, normalise_
-from dino.evaluation.retrieval.scoring import average_precision, chance_ap
-from dino.evaluation.whole_images import ImageList, ListFeatures, Running, count_skipped
 
 if TYPE_CHECKING:
     from dino.models.backbone import Backbone

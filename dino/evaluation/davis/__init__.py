@@ -1,1 +1,1 @@
-"""DAVIS 2017: label propagation through videos, and the score of masks (protocols C.7)."""
+"""DAVIS 2017: label propagation through videos, and the score of masks (paper.md, C.7)."""

@@ -1,4 +1,4 @@
-"""Sequences of a folder in DAVIS 2017's layout (protocols C.7).
+"""Sequences of a folder in DAVIS 2017's layout (paper.md, C.7).
 
     JPEGImages/480p/<sequence>/00000.jpg     Annotations/480p/<sequence>/00000.png     ImageSets/2017/<split>.txt
 

@@ -1,4 +1,4 @@
-"""Label propagation (protocols C.7): each patch takes the labels of the most similar patches near it in earlier frames.
+"""Label propagation (paper.md, C.7): each patch takes the labels of the most similar patches near it in earlier frames.
 
 The target's grid is cut into tiles. A tile is compared, in one matrix product, with the rectangle of every context
 frame that its patches' windows reach; what lies outside a patch's own window is masked. So no N x N matrix is made, and
@@ -19,7 +19,7 @@ TILE_SIDE = {"cpu": 8, "cuda": 16}
 
 @dataclass(frozen=True)
 class PropagationSettings:
-    """The authors' values (C.7); the paper's text refers to another protocol with others."""
+    """The authors' values (paper.md, C.7); the paper's text refers to another protocol with others."""
 
     context: int = 7
     """Previous frames, beside the first one."""

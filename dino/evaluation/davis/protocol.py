@@ -1,4 +1,4 @@
-"""DAVIS 2017 as a protocol (C.7): sequences in; masks, J and F, and a metrics file out.
+"""DAVIS 2017 as a protocol (paper.md, C.7): sequences in; masks, J and F, and a metrics file out.
 
 A sequence that cannot be used (a missing or damaged file, a first annotation without an object, frames of two sizes) is
 left out with a note that says why; where none is left, that is an error.
@@ -21,7 +21,9 @@ from dino.errors import UserError
 from dino.evaluation.davis.dataset import DavisSet, Video
 from dino.evaluation.davis.masks import Mask, MaskCode, SequenceDefect, read_mask, write_mask
 from dino.evaluation.davis.scorer import BOUNDARY_TOLERANCE, ObjectScore, score_frames
-from dino.evaluation.metrics import (
+from dino.files import atomic_path
+from dino.log import logger, track
+from dino.metrics import (
     CheckpointIdentity,
     DataIdentity,
     Measure,
@@ -31,8 +33,6 @@ from dino.evaluation.metrics import (
     peak_device_memory_mib,
     peak_memory_mib,
 )
-from dino.files import atomic_path
-from dino.log import logger, track
 
 if TYPE_CHECKING:
     from dino.evaluation.checkpoints import Identity

@@ -1,4 +1,4 @@
-"""Region similarity J and boundary accuracy F of DAVIS 2017, semi-supervised (protocols C.7).
+"""Region similarity J and boundary accuracy F of DAVIS 2017, semi-supervised (paper.md, C.7).
 
 As the official evaluation defines them: every object of the first annotation, every annotated frame but the first and
 the last; statistics over an object's frames, then means over objects.

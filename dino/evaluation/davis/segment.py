@@ -1,4 +1,4 @@
-"""Frames of a video through a backbone, and masks through the video (protocols C.7)."""
+"""Frames of a video through a backbone, and masks through the video (paper.md, C.7)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dino.errors import UserError
 from dino.evaluation.davis.dataset import Video
 from dino.evaluation.davis.masks import Mask, MaskCode, SequenceDefect, resize_nearest
 from dino.evaluation.davis.propagation import PropagationSettings, Propagator
-from dino.evaluation.neighbours import full_precision_products
+from dino.evaluation.scoring.neighbours import full_precision_products
 from dino.models.vit import VisionTransformer
-from dino.training.precision import autocast
+from dino.running.precision import autocast
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.228, 0.224, 0.225)
-"""The 0.228 is the authors' slip, where ImageNet's is 0.229; their numbers have it (C.7)."""
+"""The 0.228 is the authors' slip, where ImageNet's is 0.229; their numbers have it (paper.md, C.7)."""
 PAPER_IMAGE_SIZE = 480
 PAPER_MULTIPLE = 64
 TOKENS_PER_BATCH = {"cpu": 2048, "cuda": 65_536}

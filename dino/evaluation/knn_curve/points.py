@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from dino.evaluation.metrics import Measure, percent
 from dino.files import write_json
 from dino.log import logger
+from dino.metrics import Measure, percent
 
 
 @dataclass(frozen=True)

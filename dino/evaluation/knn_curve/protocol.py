@@ -1,4 +1,4 @@
-"""k-NN of teacher and student over the epochs of one pretraining (protocols B.2; paper Fig. 6, App. D).
+"""k-NN of teacher and student over the epochs of one pretraining (paper.md, B.2; paper Fig. 6, App. D).
 
 Each snapshot's two backbones see every image in one pass. What a snapshot gave is kept beside the output until the last
 is done, so that a job that was stopped goes on where it was.
@@ -20,18 +20,23 @@ from dino.data import EvalImages, ImageSet, resolve_dataset
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity, load_evaluated
 from dino.evaluation.document import describe_evaluation
-from dino.evaluation.feature_files import Preprocessing
-from dino.evaluation.features import choose_preprocessing, default_workers, extract_features, refuse_equal_splits
-from dino.evaluation.knn import target_ranks
+from dino.evaluation.features.extraction import (
+    choose_preprocessing,
+    default_workers,
+    extract_features,
+    refuse_equal_splits,
+)
+from dino.evaluation.features.files import Preprocessing
+from dino.evaluation.knn.votes import target_ranks
 from dino.evaluation.knn_curve.points import CurvePoint, KeptPoints
-from dino.evaluation.metrics import (
+from dino.evaluation.scoring.neighbours import iterate_neighbours, normalise_
+from dino.files import sha256_file
+from dino.log import logger
+from dino.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
 )
-from dino.evaluation.neighbours import iterate_neighbours, normalise_
-from dino.files import sha256_file
-from dino.log import logger
 from dino.training.snapshots import find_snapshots
 
 NETWORKS = ("teacher", "student")

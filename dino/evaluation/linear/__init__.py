@@ -1,1 +1,1 @@
-"""Linear probes on frozen backbones (protocols C.2; paper Table 2, App. F)."""
+"""Linear probes on frozen backbones (paper.md, C.2; paper Table 2, App. F)."""

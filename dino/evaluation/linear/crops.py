@@ -1,4 +1,4 @@
-"""Randomly cropped training images of linear probes (protocols C.2): bilinear crops of 8-100 % of the area, mirrored.
+"""Randomly cropped training images of linear probes (paper.md, C.2): bilinear crops of 8-100 % of the area, mirrored.
 
 A part of a batch is a pure function of (seed, epoch, batch, part), so that a resumed run sees the same bits with any
 number of worker processes.
@@ -15,7 +15,7 @@ from torch import Tensor
 from dino.data.augment import MATRIX_PIXELS, MEAN, STD, CropPlan, ViewKind, draw_crops
 from dino.data.datasets import MEMORY_BUDGET, ImageSet, load_in_memory
 from dino.data.resample import crop_resize, crop_resize_each
-from dino.training.random_state import derive_seed
+from dino.running.random_state import derive_seed
 
 SCALE = (0.08, 1.0)
 """Share of the image's area, torchvision's default."""

@@ -1,4 +1,4 @@
-"""What linear probes look at: one joint feature of which every probe takes some neighbouring columns (protocols C.2).
+"""What linear probes look at: one joint feature of which every probe takes some neighbouring columns (paper.md, C.2).
 
 A ViT's joint feature is the [CLS] tokens of its last blocks, earliest first, each through the final norm, and then the
 mean of the last block's normed patch tokens. The last n blocks' [CLS] tokens and the last [CLS] with the mean patch

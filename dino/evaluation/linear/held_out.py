@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino.data import ImageSet
-from dino.evaluation.subset import choose_share
+from dino.evaluation.features.subset import choose_share
 
 
 def choose_held_out(labels: NDArray[Any], share: float) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Many linear classifiers trained side by side (protocols C.2): features x learning rates.
+"""Many linear classifiers trained side by side (paper.md, C.2): features x learning rates.
 
 All classifiers of one feature are the columns of one matrix, so that a step is two matrix products for each feature,
 however many learning rates there are. Their update is written out: SGD with momentum 0.9, no weight decay.
@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dino.evaluation.accuracy import count_right
-from dino.evaluation.neighbours import full_precision_products
-from dino.training.random_state import derive_seed
+from dino.evaluation.scoring.accuracy import count_right
+from dino.evaluation.scoring.neighbours import full_precision_products
+from dino.running.random_state import derive_seed
 
 MOMENTUM = 0.9
 INITIAL_STD = 0.01
-"""Of the weights; biases start at 0 (protocols C.2)."""
+"""Of the weights; biases start at 0 (paper.md, C.2)."""
 
 CHUNK_BYTES = 256 << 20
 """Of logits that exist at one time."""

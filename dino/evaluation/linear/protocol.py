@@ -1,4 +1,4 @@
-"""Linear probes as a protocol (C.2): a frozen backbone and a data set in, a metrics file out.
+"""Linear probes as a protocol (paper.md, C.2): a frozen backbone and a data set in, a metrics file out.
 
 The paper swept the learning rate for each network and reports the best epoch on the test images. Here the headline is
 that of the last epoch at a learning rate that was chosen on a held-out tenth of the training images (an assumption: the
@@ -20,21 +20,21 @@ from dino.data import EvalImages, ImageSet, resolve_dataset
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity
 from dino.evaluation.document import describe_evaluation
-from dino.evaluation.features import extract_features, refuse_equal_splits
+from dino.evaluation.features.extraction import extract_features, refuse_equal_splits
 from dino.evaluation.linear.crops import TrainCrops
 from dino.evaluation.linear.features import PAPER, RESNET, JointFeature, default_headline
 from dino.evaluation.linear.held_out import choose_held_out, part_of
 from dino.evaluation.linear.outcome import Outcome
 from dino.evaluation.linear.probes import ProbeBank
-from dino.evaluation.linear.settings import ProbeSettings
+from dino.evaluation.linear.recipe import ProbeSettings
 from dino.evaluation.linear.training import ProbeTraining
-from dino.evaluation.metrics import (
+from dino.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
     percent,
 )
-from dino.training.signals import StopRequest
+from dino.running.signals import StopRequest
 
 if TYPE_CHECKING:
     from dino.models.backbone import Backbone

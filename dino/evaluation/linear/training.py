@@ -18,13 +18,13 @@ from dino.errors import Interrupted, UserError
 from dino.evaluation.linear.crops import TrainCrops
 from dino.evaluation.linear.features import JointFeature
 from dino.evaluation.linear.probes import ProbeBank
-from dino.evaluation.linear.settings import ProbeSettings
-from dino.evaluation.neighbours import full_precision_products
+from dino.evaluation.linear.recipe import ProbeSettings
+from dino.evaluation.scoring.neighbours import full_precision_products
 from dino.log import logger, track
-from dino.training.checkpoint import read_checkpoint, write_checkpoint
-from dino.training.precision import autocast
-from dino.training.progress import Progress
-from dino.training.signals import StopRequest
+from dino.running.checkpoint import read_checkpoint, write_checkpoint
+from dino.running.precision import autocast
+from dino.running.progress import Progress
+from dino.running.signals import StopRequest
 
 SAVE_SHARE = 0.05
 """Largest part of the time that goes into saving at the ends of epochs."""

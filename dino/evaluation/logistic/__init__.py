@@ -1,1 +1,1 @@
-"""Logistic regression on frozen features (protocols C.4; paper Tables 10 and 12)."""
+"""Logistic regression on frozen features (paper.md, C.4; paper Tables 10 and 12)."""

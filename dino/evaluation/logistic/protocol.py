@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from dino.errors import UserError
-from dino.evaluation.accuracy import count_right
-from dino.evaluation.feature_pairs import FeaturePair, describe_pair
+from dino.evaluation.features.pairs import FeaturePair, describe_pair
 from dino.evaluation.logistic.solve import CHUNK_BYTES, Solution, solve
-from dino.evaluation.metrics import Measure, MetricsFile, percent
-from dino.evaluation.multilabel import mean_precision, random_precision, undefined_note
-from dino.evaluation.neighbours import full_precision_products, normalise_
+from dino.evaluation.scoring.accuracy import count_right
+from dino.evaluation.scoring.multilabel import mean_precision, random_precision, undefined_note
+from dino.evaluation.scoring.neighbours import full_precision_products, normalise_
+from dino.metrics import Measure, MetricsFile, percent
 
 LAMBDAS = (0.01, 0.1, 1.0)
 HEADLINE = 0.1
-"""The authors' values and their best (protocols C.4)."""
+"""The authors' values and their best (paper.md, C.4)."""
 
 
 def evaluate_logistic(

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dino.evaluation.logistic.lbfgs import Minimiser
-from dino.evaluation.neighbours import full_precision_products
+from dino.evaluation.scoring.neighbours import full_precision_products
 from dino.log import logger
 
 CHUNK_BYTES = 256 << 20

@@ -1,1 +1,1 @@
-"""How well the heads' attention masks cover objects: the Jaccard index on VOC12 (protocols C.8; Fig. 4, App. D)."""
+"""How well the heads' attention masks cover objects: the Jaccard index on VOC12 (paper.md, C.8; Fig. 4, App. D)."""

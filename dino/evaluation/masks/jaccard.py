@@ -1,4 +1,4 @@
-"""Intersection over union of masks made of patches with objects made of pixels (protocols C.8).
+"""Intersection over union of masks made of patches with objects made of pixels (paper.md, C.8).
 
 A mask upsampled to pixels is constant within a patch, so it is enough to know how many pixels of each object every
 patch holds: the same counts as over all pixels, at 1/p^2 of the work.

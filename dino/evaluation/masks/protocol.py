@@ -1,4 +1,4 @@
-"""Jaccard index of attention masks with the objects of VOC12 (protocols C.8): a backbone in, a metrics file out.
+"""Jaccard index of attention masks with the objects of VOC12 (paper.md, C.8): a backbone in, a metrics file out.
 
 Per image and head, the mask is the smallest set of patches that holds 60 % of CLS's attention to the patches in the
 last block. For each object of the ground truth the best head's intersection over union is taken, averaged over the
@@ -30,12 +30,12 @@ from dino.evaluation.attention.pictures import Picture, UnusablePicture, prepare
 from dino.evaluation.document import describe_evaluation
 from dino.evaluation.masks.jaccard import ObjectPixels, count_objects, jaccard
 from dino.evaluation.masks.voc import Scene, SceneSet, read_labels, resize_labels
-from dino.evaluation.metrics import (
+from dino.log import logger, track
+from dino.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
 )
-from dino.log import logger, track
 
 if TYPE_CHECKING:
     from dino.evaluation.checkpoints import Identity

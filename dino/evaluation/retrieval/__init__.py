@@ -1,1 +1,1 @@
-"""Image retrieval on Revisited Oxford and Paris (protocols C.5)."""
+"""Image retrieval on Revisited Oxford and Paris (paper.md, C.5)."""

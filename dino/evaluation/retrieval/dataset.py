@@ -1,4 +1,4 @@
-"""The Revisited Oxford and Paris data sets: ``jpg/*.jpg`` and a ground truth ``gnd_<name>.pkl`` (protocols C.5)."""
+"""The Revisited Oxford and Paris data sets: ``jpg/*.jpg`` and a ground truth ``gnd_<name>.pkl`` (paper.md, C.5)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dino.data.plain_pickle import PlainArray, load_plain_pickle
 from dino.errors import UserError
 from dino.evaluation.data_folders import find_data_folder
-from dino.evaluation.retrieval.plain_pickle import PlainArray, load_plain_pickle
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the stored image."""

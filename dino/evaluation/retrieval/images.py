@@ -1,4 +1,4 @@
-"""What the network is shown for retrieval (protocols C.5): images shrunk to a longest side, at one or three scales."""
+"""What the network is shown for retrieval (paper.md, C.5): images shrunk to a longest side, at one or three scales."""
 
 from __future__ import annotations
 

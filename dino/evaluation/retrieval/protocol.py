@@ -1,4 +1,4 @@
-"""Image retrieval as a protocol (C.5): a backbone and a data set in, a metrics file out.
+"""Image retrieval as a protocol (paper.md, C.5): a backbone and a data set in, a metrics file out.
 
 The headline's queries are whole images: that is what the authors' code does and what the published numbers go with. The
 benchmark's own rule, queries cut to their boxes, is reported beside it with the suffix ``_cropped``.
@@ -22,17 +22,17 @@ from dino.data.folder import listing_digest
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity
 from dino.evaluation.document import describe_evaluation
-from dino.evaluation.kept_features import FeatureKeeper
-from dino.evaluation.metrics import (
+from dino.evaluation.features.kept import FeatureKeeper
+from dino.evaluation.features.whole_images import ImageList, ListFeatures, Running, count_skipped
+from dino.evaluation.retrieval.dataset import RevisitedSet
+from dino.evaluation.retrieval.images import SCALES, Shrink, at_scales, pixel_boxes, smallest_side
+from dino.evaluation.scoring.average_precision import PROTOCOLS, Indices, score_protocol
+from dino.evaluation.scoring.neighbours import full_precision_products, normalise_
+from dino.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
 )
-from dino.evaluation.neighbours import full_precision_products, normalise_
-from dino.evaluation.retrieval.dataset import RevisitedSet
-from dino.evaluation.retrieval.images import SCALES, Shrink, at_scales, pixel_boxes, smallest_side
-from dino.evaluation.retrieval.scoring import PROTOCOLS, Indices, score_protocol
-from dino.evaluation.whole_images import ImageList, ListFeatures, Running, count_skipped
 
 if TYPE_CHECKING:
     from dino.models.backbone import Backbone

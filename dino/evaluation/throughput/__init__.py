@@ -1,1 +1,1 @@
-"""How fast a backbone is and how large (protocols C.11; Table 1, App. D)."""
+"""How fast a backbone is and how large (paper.md, C.11; Table 1, App. D)."""

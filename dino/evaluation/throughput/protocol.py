@@ -1,4 +1,4 @@
-"""Throughput and size of a backbone as a metrics file (protocols C.11; Table 1, App. D).
+"""Throughput and size of a backbone as a metrics file (paper.md, C.11; Table 1, App. D).
 
 The paper: inference alone, 128 images of 224 x 224 a forward, on one V100; its precision is not stated (assumed:
 float32 without TF32). Images per second of other machines compare by their ratios, 1007 : 180 : 44 : 312 : 63 for
@@ -16,14 +16,14 @@ import torch
 
 from dino.errors import UserError
 from dino.evaluation.document import describe_evaluation
-from dino.evaluation.metrics import (
+from dino.evaluation.throughput.size import Size, measure_size
+from dino.evaluation.throughput.timing import Timing, TimingSettings, headline, time_backbone
+from dino.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
     peak_memory_mib,
 )
-from dino.evaluation.throughput.size import Size, measure_size
-from dino.evaluation.throughput.timing import Timing, TimingSettings, headline, time_backbone
 
 if TYPE_CHECKING:
     from dino.evaluation.checkpoints import Identity

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dino.errors import UserError
-from dino.evaluation.neighbours import full_precision_products
+from dino.evaluation.scoring.neighbours import full_precision_products
 from dino.log import logger
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

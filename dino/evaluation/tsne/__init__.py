@@ -1,1 +1,1 @@
-"""t-SNE of class means (protocols C.10; Fig. 11)."""
+"""t-SNE of class means (paper.md, C.10; Fig. 11)."""

@@ -1,4 +1,4 @@
-"""Classes in the plane: the mean feature of each, reduced by PCA, embedded by t-SNE (protocols C.10; Fig. 11).
+"""Classes in the plane: the mean feature of each, reduced by PCA, embedded by t-SNE (paper.md, C.10; Fig. 11).
 
 The paper: means of the 50 validation images of each class, PCA to 30 dimensions, t-SNE with perplexity 20, learning
 rate 200 and 5000 iterations. Assumptions, where it is silent: the features are not normalised; scikit-learn's t-SNE
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino.errors import UserError
-from dino.evaluation.feature_files import FeatureSet
+from dino.evaluation.features.files import FeatureSet
 
 MINIMUM = 4
 """Classes below which a layout in the plane says nothing."""

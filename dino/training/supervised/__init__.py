@@ -1,1 +1,1 @@
-"""Training with labels by DeiT's recipe (protocols C.3): fine-tuning, and the supervised baselines."""
+"""Training with labels by DeiT's recipe (paper.md, C.3): fine-tuning, and the supervised baselines."""

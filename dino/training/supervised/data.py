@@ -21,9 +21,9 @@ from torch.nn import functional as F
 from dino.data.augment import MEAN, STD
 from dino.data.datasets import ImageSet
 from dino.errors import UserError
-from dino.training.distributed import World
-from dino.training.random_state import derive_seed
-from dino.training.supervised.settings import LabelledSettings
+from dino.running.distributed import World
+from dino.running.random_state import derive_seed
+from dino.training.supervised.recipe import LabelledSettings
 
 
 class LabelledLoader:

@@ -14,12 +14,12 @@ import torch
 from dino.config import RunConfig, fingerprint, run_id
 from dino.data.datasets import resolve_dataset
 from dino.models import build_backbone
-from dino.training.distributed import World
-from dino.training.random_state import derive_seed
+from dino.running.distributed import World
+from dino.running.random_state import derive_seed
 from dino.training.supervised.classifier import Classifier
 from dino.training.supervised.data import LabelledLoader
 from dino.training.supervised.loop import LabelledTraining, RunIdentity
-from dino.training.supervised.settings import LabelledSettings, build_settings
+from dino.training.supervised.recipe import LabelledSettings, build_settings
 
 
 def settings_of(config: RunConfig) -> LabelledSettings:

@@ -14,10 +14,10 @@ from PIL import Image
 from dino.cli import main
 from dino.commands import pretrain
 from dino.config import load_config, run_id
-from dino.evaluation.metrics import validate_metrics
+from dino.metrics import validate_metrics
+from dino.running import process
+from dino.running.distributed import World
 from dino.tracking.journal import read
-from dino.training import process
-from dino.training.distributed import World
 
 SETTINGS = {
     "arch": "vit_nano",

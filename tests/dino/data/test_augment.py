@@ -216,7 +216,7 @@ def test_shares_of_flipped_jittered_grey_blurred_and_solarised_rows():
 
 
 def _reference(images: torch.Tensor, view: int, size: int) -> torch.Tensor:
-    """Protocols A.7, view by view and image by image, with Pillow."""
+    """paper.md, A.7, view by view and image by image, with Pillow."""
     scale, blur, solarise = [((0.25, 1.0), 1.0, 0.0), ((0.25, 1.0), 0.1, 0.2), ((0.05, 0.25), 0.5, 0.0)][view]
     crop = transforms.RandomResizedCrop(size, scale=scale, interpolation=transforms.InterpolationMode.BICUBIC)
     jitter = transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)

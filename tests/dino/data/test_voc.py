@@ -10,7 +10,7 @@ from PIL import Image
 
 from dino.data.datasets import resolve_dataset
 from dino.data.evaluation import EvalImages
-from dino.data.generate import generate
+from dino.data.generated.generate import generate
 from dino.errors import UserError
 from dino.registry import find_spec
 

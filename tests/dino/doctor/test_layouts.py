@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dino.data.generate import generate
+from dino.data.generated.generate import generate
 from dino.doctor.layouts import look_at
 from dino.registry import DatasetSpec
 
@@ -185,5 +185,5 @@ def test_real_images_are_counted_and_decoded(reference_data: Path):
 
 
 def test_it_imports_no_torch():
-    code = "import sys, dino.doctor.layouts, dino.evaluation.retrieval.plain_pickle; print('torch' in sys.modules)"
+    code = "import sys, dino.doctor.layouts, dino.data.plain_pickle; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

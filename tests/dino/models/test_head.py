@@ -19,7 +19,7 @@ def head_of(in_dim: int, **fields: Any) -> ProjectionHead:
 
 @pytest.mark.parametrize(
     ("in_dim", "fields", "mlp", "prototypes"),
-    [  # protocols A.2
+    [  # paper.md, A.2
         (384, {}, 5_509_376, 16_777_216 + 65_536),
         (768, {}, 6_295_808, 16_777_216 + 65_536),
         (2048, {"head_bn": True, "out_dim": 60_000}, 8_925_440, 15_360_000 + 60_000),

@@ -30,7 +30,7 @@ def full_cls(network: VisionTransformer, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("arch", "patch_size", "parameters"),
-    [  # protocols A.1
+    [  # paper.md, A.1
         ("vit_tiny", 16, 5_524_416),
         ("vit_tiny", 8, 5_526_720),
         ("vit_tiny", 5, 5_725_440),

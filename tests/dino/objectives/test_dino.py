@@ -29,7 +29,7 @@ def load_generator() -> ModuleType:
 
 
 def plain_loss(student: Tensor, teacher: Tensor, center: Tensor, views: int, tau_s: float, tau_t: float) -> Tensor:
-    """A.4 word for word: a double loop over pairs."""
+    """paper.md, A.4 word for word: a double loop over pairs."""
     targets = torch.softmax((teacher - center) / tau_t, dim=-1).chunk(2)
     logs = torch.log_softmax(student / tau_s, dim=-1).chunk(views)
     terms = [-(targets[q] * logs[v]).sum(-1).mean() for q in range(2) for v in range(views) if v != q]
@@ -128,7 +128,7 @@ def test_loss_at_uniform_collapse_is_ln_k(out_dim: int) -> None:
 
 
 def test_first_loss_of_random_networks_is_as_computed_in_g2() -> None:
-    # Protocols G.2: about ln K + 0.195 - 0.98 rho, rho the cosine between student and teacher bottleneck vectors.
+    # paper.md, G.2: about ln K + 0.195 - 0.98 rho, rho the cosine between student and teacher bottleneck vectors.
     torch.manual_seed(0)
     prototypes = torch.nn.functional.normalize(torch.randn(65536, 256), dim=-1)
     vectors = torch.nn.functional.normalize(torch.randn(3, 256), dim=-1)

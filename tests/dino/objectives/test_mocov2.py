@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from dino.objectives import build_objective
 from dino.objectives.mocov2 import MocoObjective
-from dino.training.distributed import find_world, start_process_group, stop_process_group
+from dino.running.distributed import find_world, start_process_group, stop_process_group
 from tests.dino.objectives import reference
-from tests.dino.training.processes import can_fork, run_ranks
+from tests.dino.running.processes import can_fork, run_ranks
 from tests.dino.training.tiny import CPU, tiny_config
 
 

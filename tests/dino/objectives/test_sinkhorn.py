@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dino.objectives.sinkhorn import sinkhorn
-from dino.training.distributed import find_world, start_process_group, stop_process_group
+from dino.running.distributed import find_world, start_process_group, stop_process_group
 from tests.dino.objectives import reference
-from tests.dino.training.processes import can_fork, run_ranks
+from tests.dino.running.processes import can_fork, run_ranks
 from tests.dino.training.tiny import CPU
 
 problems = st.builds(

@@ -13,9 +13,9 @@ import time
 import pytest
 
 from dino.errors import UserError
+from dino.running.file_lock import Held
 from dino.tracking import sync
 from dino.tracking.delivery import Delivered
-from dino.tracking.locks import Held
 from dino.tracking.mirror import StoreRefused, StoreUnavailable, StoreUnusable
 from dino.tracking.sync import Names, OutOfTime, Syncer, find_runs, stop_on_signals, watch
 

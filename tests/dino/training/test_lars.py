@@ -14,7 +14,7 @@ from dino.training.lars import LARS
 def reference(
     weight: list[float], gradients: list[list[float]], *, lr: float, decay: float, is_vector: bool
 ) -> list[float]:
-    """Steps on one tensor, in Python's floats (protocols A.6)."""
+    """Steps on one tensor, in Python's floats (paper.md, A.6)."""
     weight, velocity = list(weight), [0.0] * len(weight)
     for gradient in gradients:
         update = list(gradient)

@@ -10,10 +10,10 @@ import torch
 
 from dino.config import fingerprint
 from dino.errors import DivergenceError, Interrupted, UserError
+from dino.running.checkpoint import read_checkpoint
+from dino.running.signals import StopRequest
 from dino.tracking.journal import read
-from dino.training.checkpoint import read_checkpoint
 from dino.training.loop import log_interval
-from dino.training.signals import StopRequest
 from tests.dino.training.tiny import STEPS_PER_EPOCH, TinyLoader, equal_bits, tiny_config, tiny_training, train, weights
 
 TIMES = {"images_per_second", "peak_memory_mib"}

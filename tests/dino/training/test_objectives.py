@@ -13,9 +13,9 @@ import torch
 from dino.config import RunConfig, dump_config, load_config
 from dino.errors import UserError
 from dino.models import build_networks
+from dino.running.checkpoint import read_checkpoint
 from dino.tracking.journal import read
-from dino.training.checkpoint import read_checkpoint
-from tests.dino.training.processes import can_fork, run_ranks
+from tests.dino.running.processes import can_fork, run_ranks
 from tests.dino.training.test_loop import journal_without_times, status, stop_at
 from tests.dino.training.test_resume import train_rank
 from tests.dino.training.tiny import equal_bits, run_steps, tiny_config, tiny_step, tiny_training, train
@@ -38,7 +38,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "swav": SWAV,
 }
 
-PRETRAININGS: dict[str, dict[str, Any]] = {  # protocols D.1: what sets each apart, tiny
+PRETRAININGS: dict[str, dict[str, Any]] = {  # paper.md, D.1: what sets each apart, tiny
     "P07": {**MOCO, "num_local_crops": 0},
     "P08": {**SWAV, "num_local_crops": 3},
     "P09": {**MOCO, **RESNET, "num_local_crops": 0},
@@ -172,7 +172,7 @@ def test_collapse_to_a_constant_vector_is_warned_of_and_named(
             network.head.mlp[-1].weight.zero_()
             network.head.mlp[-1].bias.fill_(1.0)
     training.schedules.lr[:] = 0.0
-    from dino.training.signals import StopRequest
+    from dino.running.signals import StopRequest
 
     training.run(StopRequest())
     assert (status(tmp_path)["collapse"], status(tmp_path)["collapse_step"]) == ("constant", 3)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from dino.models import build_networks
+from dino.running.precision import build_scaler
 from dino.training import optim
-from dino.training.precision import build_scaler
 from tests.dino.objectives.test_dino import load_generator
 from tests.dino.training.tiny import run_steps, tiny_config, tiny_step, weights
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from dino.errors import Interrupted
 from dino.evaluation.checkpoints import load_evaluated
-from dino.training.checkpoint import read_checkpoint
-from dino.training.signals import StopRequest
+from dino.running.checkpoint import read_checkpoint
+from dino.running.signals import StopRequest
 from dino.training.snapshots import find_snapshots, snapshot_steps
 from tests.dino.training.tiny import equal_bits, tiny_config, tiny_training, train
 

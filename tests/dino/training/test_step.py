@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dino.training.precision import autocast, build_scaler
+from dino.running.precision import autocast, build_scaler
 from dino.training.step import TrainStep
 from tests.dino.training.tiny import (
     CPU,

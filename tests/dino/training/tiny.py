@@ -11,10 +11,10 @@ from torch import Tensor
 
 from dino.config import RunConfig
 from dino.models import build_networks
-from dino.training.distributed import World
+from dino.running.distributed import World
+from dino.running.signals import StopRequest
 from dino.training.loop import LoopSettings, Training
 from dino.training.schedules import build_schedules
-from dino.training.signals import StopRequest
 from dino.training.step import TrainStep
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from pathlib import Path
 import fake_runs
 import pytest
 
-from workflow.plan import Plan, make_plan
+from workflow.planning.plan import Plan, make_plan
 
 
 @pytest.fixture(scope="session")

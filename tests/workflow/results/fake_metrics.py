@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from fake_runs import PROJECT, write_run
 
-from workflow.plan import Plan, PlannedRun, make_plan
+from workflow.planning.plan import Plan, PlannedRun, make_plan
 
 TYPICAL = {
     "hours": 0.02,

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 
 from dino.config import RunConfig, dump_config
-from workflow.placement import Placement, data_state
-from workflow.plan import Cell, Plan, PlannedRun, make_plan
-from workflow.scales import Scale
-from workflow.studies import Study
+from workflow.inputs.scales import Scale
+from workflow.inputs.studies import Study
+from workflow.planning.placement import Placement, data_state
+from workflow.planning.plan import Cell, Plan, PlannedRun, make_plan
 
 PROJECT = Path(__file__).resolve().parents[3]
 CHANCE = 5.0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dino.errors import UserError
-from workflow.plan import Plan
+from workflow.planning.plan import Plan
 from workflow.results.measurements import COLUMNS, read_metrics_file
 from workflow.results.runs import read_curves, read_run
 from workflow.results.summary import StudyResults, summarise

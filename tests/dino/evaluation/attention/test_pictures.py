@@ -7,6 +7,7 @@ from PIL import Image
 from torchvision import transforms
 
 from dino.errors import UserError
+from dino.evaluation.attention.choices import Point, parse_heads, parse_points, patch_of
 from dino.evaluation.attention.drawing import (
     Tile,
     colour,
@@ -19,7 +20,6 @@ from dino.evaluation.attention.drawing import (
     wrapped,
 )
 from dino.evaluation.attention.pictures import UnusablePicture, prepare, to_tensor
-from dino.evaluation.attention.settings import Point, parse_heads, parse_points, patch_of
 
 
 def noise(height: int, width: int) -> np.ndarray:

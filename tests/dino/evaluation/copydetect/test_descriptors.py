@@ -11,8 +11,8 @@ import torch
 from dino.errors import UserError
 from dino.evaluation.copydetect.descriptors import Square, descriptor, gem, learn_whitening
 from dino.evaluation.copydetect.protocol import DEPTH, mean_ap
-from dino.evaluation.retrieval.scoring import average_precision
-from dino.evaluation.whole_images import ImageList, Running, extract_list
+from dino.evaluation.features.whole_images import ImageList, Running, extract_list
+from dino.evaluation.scoring.average_precision import average_precision
 from dino.models import build_backbone
 from tests.golden import make_retrieval
 

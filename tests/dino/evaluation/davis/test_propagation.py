@@ -11,7 +11,7 @@ from dino.evaluation.davis.propagation import PropagationSettings, Propagator
 
 
 def reference(features: list[Tensor], labels: list[Tensor], target: Tensor, settings: PropagationSettings) -> Tensor:
-    """C.7, steps 2 to 4, for one target frame: features (h, w, D), labels (h, w, C)."""
+    """paper.md, C.7, steps 2 to 4, for one target frame: features (h, w, D), labels (h, w, C)."""
     height, width = target.shape[:2]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     y, x = y.flatten(), x.flatten()

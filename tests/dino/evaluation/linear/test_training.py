@@ -12,7 +12,7 @@ import torch
 from dino.cli import main
 from dino.evaluation.linear import training as module
 from dino.evaluation.linear.probes import ProbeBank
-from tests.dino.training.processes import can_fork, exit_status, fork
+from tests.dino.running.processes import can_fork, exit_status, fork
 from tests.dino.training.supervised.labelled import write_images
 
 PARTIAL = ".o.partial.pth"

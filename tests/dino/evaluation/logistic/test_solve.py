@@ -8,10 +8,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from dino.evaluation.accuracy import count_right
 from dino.evaluation.logistic import solve as module
 from dino.evaluation.logistic.lbfgs import Minimiser
 from dino.evaluation.logistic.solve import loss_and_gradient, solve
+from dino.evaluation.scoring.accuracy import count_right
 
 LAMBDAS = [0.01, 0.1, 1.0]
 

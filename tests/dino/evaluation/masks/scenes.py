@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dino.evaluation.checkpoints import Identity
-from dino.evaluation.metrics import CheckpointIdentity
+from dino.metrics import CheckpointIdentity
 
 IDENTITY = Identity(
     run_id="run",

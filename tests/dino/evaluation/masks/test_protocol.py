@@ -13,7 +13,7 @@ from PIL import Image
 from dino.errors import UserError
 from dino.evaluation.masks.protocol import MaskSettings, evaluate_masks, format_table
 from dino.evaluation.masks.voc import find_scenes
-from dino.evaluation.metrics import MetricsFile
+from dino.metrics import MetricsFile
 from tests.dino.evaluation.masks.scenes import IDENTITY, Bright, write_list, write_scene
 
 

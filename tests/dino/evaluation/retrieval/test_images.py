@@ -10,8 +10,8 @@ from PIL import Image
 
 from dino.data.decode import CorruptImage
 from dino.errors import UserError
+from dino.evaluation.features.whole_images import ImageList, Running, extract_list
 from dino.evaluation.retrieval.images import SCALES, Shrink, at_scales, pixel_boxes, smallest_side
-from dino.evaluation.whole_images import ImageList, Running, extract_list
 from dino.models import build_backbone
 from tests.golden import make_retrieval
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dino.errors import UserError
-from dino.evaluation.feature_files import FeatureData, FeatureMeta, FeatureSet
+from dino.evaluation.features.files import FeatureData, FeatureMeta, FeatureSet
 from dino.evaluation.tsne.embedding import Embedding, EmbeddingSettings, class_means, class_names, embed_classes
 from dino.evaluation.tsne.figure import check_format, draw_embedding
 

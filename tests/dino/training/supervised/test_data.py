@@ -11,7 +11,7 @@ from timm.data.auto_augment import RandAugment
 
 from dino.data.datasets import resolve_dataset
 from dino.errors import UserError
-from dino.training.distributed import World
+from dino.running.distributed import World
 from dino.training.supervised.data import LabelledLoader, isolated
 from tests.dino.training.supervised.labelled import tiny_settings, write_images
 

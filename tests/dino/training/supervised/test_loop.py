@@ -10,13 +10,13 @@ import torch
 from dino.data.datasets import resolve_dataset
 from dino.errors import DivergenceError, Interrupted, UserError
 from dino.models import build_backbone, load_backbone
-from dino.training.distributed import World
-from dino.training.signals import StopRequest
+from dino.running.distributed import World
+from dino.running.signals import StopRequest
 from dino.training.supervised.classifier import Classifier
 from dino.training.supervised.data import LabelledLoader
 from dino.training.supervised.loop import LabelledTraining, RunIdentity, learning_rates
 from dino.training.supervised.pretraining import settings_of
-from dino.training.supervised.settings import LabelledSettings
+from dino.training.supervised.recipe import LabelledSettings
 from tests.dino.training.supervised.labelled import tiny_settings, write_images
 from tests.dino.training.tiny import tiny_config
 

@@ -1,0 +1,1 @@
+"""Generated data sets: written to disk in the real sets' formats."""

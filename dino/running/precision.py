@@ -1,0 +1,25 @@
+"""Arithmetic of the forward and backward pass: fp32, bf16 or fp16 (paper.md, A.6).
+
+Weights, gradients, optimizer and teacher stay in float32; autocast chooses per operation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+
+import torch
+
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context for forward passes; does nothing for fp32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=AUTOCAST_DTYPES[precision])
+
+
+def build_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """The loss scaler: fp16 alone has too small a range for gradients; otherwise it passes everything through."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")

@@ -1,0 +1,55 @@
+"""Pictures of a study: what `dino attention` and `dino tsne` draw of its networks (Figs. 1, 3, 8, 10, 11)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dino.registry import load_registry
+from workflow.inputs.documents import fail_validation
+from workflow.protocol_settings import SETTINGS, build_settings
+
+if TYPE_CHECKING:
+    from workflow.inputs.documents import Document
+    from workflow.inputs.studies import Study
+
+
+class Picture(BaseModel):
+    """One entry of a study's ``pictures``, by a name of a-z, 0-9 and _."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    paper: str
+    """The figure, e.g. ``Fig. 3``."""
+    of: str
+    """The variant whose network is drawn; of several seeds the first."""
+    draw: Literal["attention", "tsne"]
+    dataset: str
+    """The paper's name of the data set whose test images are drawn; a scale says what plays its part."""
+    set: dict[str, Any] = {}
+    """Settings (`workflow.protocol_settings`); what a scale says goes before."""
+
+
+def check_pictures(study: Study, document: Document) -> None:
+    """Check what the schema alone cannot.
+
+    Raises:
+        UserError: The first mistake, with file, line and key.
+    """
+    from workflow.inputs.studies import NAME
+
+    drawn = [name for name, variant in study.variants.items() if not variant.quoted and variant.difference is None]
+    for name, picture in study.pictures.items():
+        where = ("pictures", name)
+        if not NAME.fullmatch(name):
+            document.fail(where, "a picture's name may hold a-z, 0-9 and _ only, and starts with a letter")
+        if picture.of not in drawn:
+            document.fail_unknown((*where, "of", picture.of), drawn, what="variant")
+        if picture.dataset not in load_registry():
+            document.fail_unknown((*where, "dataset", picture.dataset), load_registry(), what="data set")
+        try:
+            build_settings(picture.draw, picture.set)
+        except ValidationError as error:
+            fail_validation(document, error, SETTINGS[picture.draw], prefix=(*where, "set"))

@@ -1,0 +1,43 @@
+"""Which runs keep snapshots for a curve of k-NN over training (`dino pretrain --snapshots`), and which lack them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dino.config import RunConfig
+from workflow.inputs.evaluations import evaluations
+
+if TYPE_CHECKING:
+    from workflow.inputs.scales import Scale
+    from workflow.planning.plan import PlannedRun
+
+PROTOCOL = "knn_curve"
+
+
+def snapshot_folder(run_dir: Path) -> Path:
+    """Where a run keeps its snapshots."""
+    return run_dir / "snapshots"
+
+
+def count_snapshots(run: PlannedRun, scale: Scale) -> int:
+    """About how many snapshots ``run`` keeps; 0 where nothing asks for its curve."""
+    placed = [each for each in run.evaluations.values() if each.protocol == PROTOCOL]
+    return max((scale.settings_of(each.evaluation, run.architecture).snapshots for each in placed), default=0)
+
+
+def studies_of_curves(folder: Path) -> list[str]:
+    """The studies in ``folder`` that may ask for a curve: those whose file names such an evaluation at all."""
+    names = [name for name, each in evaluations().items() if each.protocol == PROTOCOL]
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
+    return [study for study, text in texts.items() if any(f"{name}." in text for name in names)]
+
+
+def missing_snapshots(run_dir: Path, config: RunConfig, evaluation: str) -> str | None:
+    """Why a run can have no curve; None where it can. One that has finished is never trained again unasked."""
+    if config.objective == "supervised":
+        return "a run with labels has no teacher"
+    finished = (run_dir / "checkpoint.pth").is_file()
+    if not finished or snapshot_folder(run_dir).is_dir() or (run_dir / "metrics" / f"{evaluation}.json").is_file():
+        return None
+    return f"the run finished without snapshots; to train it again with them, remove {run_dir}"

@@ -1,0 +1,1 @@
+"""Figures of a study: one module a kind, and what they share."""

@@ -1,0 +1,1 @@
+"""One call of `snakemake` around its jobs: locks, bounds, provenance, the mirror to MLflow."""
