@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> None:
         import torch
 
         from dino.running import distributed
-        from dino.running.run_lock import sole_owner
+        from dino.running.locks import sole_owner
 
         world = distributed.find_world()
         if not world.is_main:

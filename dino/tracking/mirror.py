@@ -16,7 +16,7 @@ from typing import Any
 
 from dino.errors import UserError
 from dino.log import logger
-from dino.running.file_lock import file_lock
+from dino.running.locks import file_lock
 from dino.tracking.delivery import STREAMS, Delivered, Delivery, metrics_files, stat_of
 from dino.tracking.describe import (
     CONFIG,

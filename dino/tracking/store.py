@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino.errors import UserError
 from dino.log import logger
-from dino.running.file_lock import file_lock
+from dino.running.locks import file_lock
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

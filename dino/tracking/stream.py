@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dino.log import logger
-from dino.tracking.journal import Record, parse_line
+from dino.running.journal import Record, parse_line
 from dino.tracking.state import StreamState
 
 BATCH_POINTS = 1000

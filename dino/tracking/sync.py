@@ -14,7 +14,7 @@ from typing import Any
 
 from dino.errors import UserError
 from dino.log import logger
-from dino.running.file_lock import Held
+from dino.running.locks import Held
 from dino.tracking.delivery import Delivered, stat_of
 from dino.tracking.describe import CONFIG, process_birth
 from dino.tracking.mirror import Mirror, StoreRefused, StoreUnavailable, StoreUnusable

@@ -13,7 +13,7 @@ import psutil
 
 from dino.errors import UserError
 from dino.log import logger
-from dino.tracking.journal import Journal
+from dino.running.journal import Journal
 
 SYSTEM = "system.jsonl"
 _MIB = 1 << 20

@@ -17,11 +17,11 @@ from dino.log import logger
 from dino.models import build_networks
 from dino.running.checkpoint import CheckpointFolder
 from dino.running.distributed import World, sum_over_ranks, wait_for_all, world_size
+from dino.running.journal import Journal
 from dino.running.process import peak_memory_mib
 from dino.running.progress import Progress, StatusFile
 from dino.running.random_state import derive_seed
 from dino.running.signals import Agreement, StopRequest
-from dino.tracking.journal import Journal
 from dino.training.collapse import CollapseWatch, LossHistory, check_finite, divergence_message
 from dino.training.optim import parameters_are_finite
 from dino.training.schedules import build_schedules

@@ -16,8 +16,8 @@ from dino.metrics import (
     package_versions,
     write_metrics,
 )
+from dino.running.journal import Record, read
 from dino.running.progress import STATUS_NAME
-from dino.tracking.journal import Record, read
 
 REPORT = Path("metrics") / "pretrain.json"
 UNITS = {"loss": "", "teacher_entropy": "nats", "kl": "nats"}

@@ -74,8 +74,8 @@ def run(options: argparse.Namespace) -> None:
         from dino.evaluation.finetune.protocol import FinetuneJob, finetune
         from dino.metrics import write_metrics
         from dino.running import distributed
+        from dino.running.locks import sole_owner
         from dino.running.process import configure_process
-        from dino.running.run_lock import sole_owner
 
         world = distributed.find_world()
         if not world.is_main:

@@ -23,12 +23,12 @@ from dino.errors import DivergenceError, Interrupted, UserError
 from dino.log import logger
 from dino.running.checkpoint import CheckpointFolder
 from dino.running.distributed import World, has_batch_norm, sum_over_ranks, wait_for_all, world_size
+from dino.running.journal import Journal
 from dino.running.precision import autocast, build_scaler
 from dino.running.process import peak_memory_mib
 from dino.running.progress import Progress, StatusFile
 from dino.running.random_state import random_states, restore_random_states
 from dino.running.signals import Agreement, StopRequest
-from dino.tracking.journal import Journal
 from dino.training import optim
 from dino.training.schedules import cosine_schedule, epochs_to_steps
 from dino.training.supervised.classifier import Classifier

@@ -17,7 +17,7 @@ from dino.config import load_config, run_id
 from dino.metrics import validate_metrics
 from dino.running import process
 from dino.running.distributed import World
-from dino.tracking.journal import read
+from dino.running.journal import read
 
 SETTINGS = {
     "arch": "vit_nano",

@@ -17,7 +17,7 @@ import pytest
 
 from dino.cli import main
 from dino.config import build_config, dump_config, run_id
-from dino.tracking.journal import Journal
+from dino.running.journal import Journal
 from dino.tracking.store import open_client
 from dino.tracking.watcher import start_watcher
 

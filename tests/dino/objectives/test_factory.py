@@ -15,7 +15,7 @@ from dino.objectives import build_objective
 from dino.objectives.factory import OBJECTIVES, objective_class
 from dino.objectives.pairing import by_view, pair_weights, summed_targets
 from dino.running.checkpoint import read_checkpoint
-from dino.tracking.journal import read
+from dino.running.journal import read
 from tests.dino.training.tiny import tiny_config, train
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dino.config import build_config, dump_config, fingerprint, run_id
-from dino.tracking.journal import Journal
+from dino.running.journal import Journal
 from dino.tracking.store import SQLITE, open_client
 
 

@@ -14,10 +14,10 @@ import time
 import pytest
 
 from dino.errors import UserError
-from dino.running.file_lock import Held, file_lock
+from dino.running.journal import Journal
+from dino.running.locks import Held, file_lock
 from dino.tracking import delivery
 from dino.tracking.delivery import Delivered
-from dino.tracking.journal import Journal
 from dino.tracking.mirror import Mirror, StoreRefused, StoreUnavailable
 
 from .faults import FaultyClient, Killed, MemoryStore, NoClient, at

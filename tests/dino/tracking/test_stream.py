@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dino.tracking.journal import Journal, read
+from dino.running.journal import Journal, read
 from dino.tracking.state import StreamState
 from dino.tracking.stream import deliver_stream, waiting_points
 

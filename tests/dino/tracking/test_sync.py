@@ -13,7 +13,7 @@ import time
 import pytest
 
 from dino.errors import UserError
-from dino.running.file_lock import Held
+from dino.running.locks import Held
 from dino.tracking import sync
 from dino.tracking.delivery import Delivered
 from dino.tracking.mirror import StoreRefused, StoreUnavailable, StoreUnusable

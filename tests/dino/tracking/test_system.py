@@ -7,8 +7,8 @@ import time
 import psutil
 import pytest
 
+from dino.running.journal import read
 from dino.tracking import system
-from dino.tracking.journal import read
 from dino.tracking.system import SystemSampler, gpu_uuid_of, open_nvml
 
 

@@ -11,8 +11,8 @@ import torch
 from dino.config import fingerprint
 from dino.errors import DivergenceError, Interrupted, UserError
 from dino.running.checkpoint import read_checkpoint
+from dino.running.journal import read
 from dino.running.signals import StopRequest
-from dino.tracking.journal import read
 from dino.training.loop import log_interval
 from tests.dino.training.tiny import STEPS_PER_EPOCH, TinyLoader, equal_bits, tiny_config, tiny_training, train, weights
 

@@ -14,7 +14,7 @@ from dino.config import RunConfig, dump_config, load_config
 from dino.errors import UserError
 from dino.models import build_networks
 from dino.running.checkpoint import read_checkpoint
-from dino.tracking.journal import read
+from dino.running.journal import read
 from tests.dino.running.processes import can_fork, run_ranks
 from tests.dino.training.test_loop import journal_without_times, status, stop_at
 from tests.dino.training.test_resume import train_rank

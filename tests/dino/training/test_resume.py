@@ -16,8 +16,8 @@ from dino.config import RunConfig
 from dino.errors import EXIT_REQUEUE, Interrupted
 from dino.running.checkpoint import read_checkpoint
 from dino.running.distributed import find_world, start_process_group, stop_process_group
+from dino.running.journal import read
 from dino.running.signals import Agreement, StopRequest
-from dino.tracking.journal import read
 from dino.training.sync_batch_norm import CpuSyncBatchNorm, synchronise_batch_norm
 from tests.dino.running.processes import can_fork, exit_status, fork, run_ranks
 from tests.dino.training.test_loop import journal_without_times

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dino.errors import UserError
-from dino.tracking import journal
-from dino.tracking.journal import Journal, check_metric_name, read
+from dino.running import journal
+from dino.running.journal import Journal, check_metric_name, read
 
 
 def steps(path):
@@ -43,7 +43,7 @@ def test_a_line_is_on_file_as_soon_as_log_returns(tmp_path):
 
 def test_lines_survive_kill_9_of_the_writer(tmp_path):
     code = (
-        "import os, signal, sys\nfrom dino.tracking.journal import Journal\nlog = Journal(sys.argv[1])\n"
+        "import os, signal, sys\nfrom dino.running.journal import Journal\nlog = Journal(sys.argv[1])\n"
         "for step in range(1, 101): log.log(step, step, {'loss': step})\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -signal.SIGKILL
@@ -195,5 +195,5 @@ def test_after_truncation_the_dropped_steps_may_be_logged_again(tmp_path):
 
 
 def test_importing_the_journal_brings_in_neither_torch_nor_mlflow():
-    code = "import sys, dino.tracking.journal; sys.exit(any(m in sys.modules for m in ('torch', 'mlflow', 'pandas')))"
+    code = "import sys, dino.running.journal; sys.exit(any(m in sys.modules for m in ('torch', 'mlflow', 'pandas')))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from dino.errors import Interrupted
-from dino.running import run_lock
-from dino.running.run_lock import sole_owner
+from dino.errors import Interrupted, UserError
+from dino.running import locks
+from dino.running.locks import sole_owner
 
 HOLD = (
-    "import sys, time\nfrom pathlib import Path\nfrom dino.running.run_lock import sole_owner\n"
+    "import sys, time\nfrom pathlib import Path\nfrom dino.running.locks import sole_owner\n"
     "with sole_owner(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
 )
 
@@ -31,7 +31,7 @@ def other(tmp_path: Path):
 
 
 def test_the_second_waits_until_the_first_is_killed(tmp_path: Path, other, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_lock, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
     entered = threading.Event()
 
     def second() -> None:
@@ -55,3 +55,9 @@ def test_a_free_directory_is_made_and_taken_again(tmp_path: Path) -> None:
     for _ in range(2):
         with sole_owner(tmp_path / "new"):
             assert (tmp_path / "new").is_dir()
+
+
+def test_a_file_in_the_directorys_place_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(UserError, match="cannot write .*run: .*choose a folder"), sole_owner(tmp_path / "run"):
+        pass
