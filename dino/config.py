@@ -83,8 +83,7 @@ class RunConfig(BaseModel):
     """Digest of a generated set's settings, so that another world is another run; empty for real sets."""
     seed: Annotated[int, Field(ge=0)] = 0
 
-    # --- backbone (paper.md, A.1)
-    # ---------------------------------------------------------------------------------------------
+    # --- backbone (paper.md, A.1) -------------------------------------------------------------------------------------
     arch: Literal["vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet_nano", "resnet50"] = "vit_small"
     patch_size: Annotated[int, Field(ge=1)] = 16
     embed_dim: Annotated[int, Field(ge=8)] | None = None
@@ -93,8 +92,7 @@ class RunConfig(BaseModel):
     num_heads: Annotated[int, Field(ge=1)] | None = None
     drop_path_rate: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
 
-    # --- projection head (paper.md, A.2)
-    # --------------------------------------------------------------------------------------
+    # --- projection head (paper.md, A.2) ------------------------------------------------------------------------------
     out_dim: Annotated[int, Field(ge=2)] = 65536
     """K, the number of prototypes; BYOL and MoCo-v2 have none and compare vectors of ``head_bottleneck_dim``."""
     head_layers: Annotated[int, Field(ge=1)] = 3
@@ -108,15 +106,14 @@ class RunConfig(BaseModel):
     norm_last_layer: bool = False
     """True freezes the prototypes' gain at 1."""
 
-    # --- objective and teacher (paper.md, A.4, A.5, B.2)
-    # ----------------------------------------------------------------------
+    # --- objective and teacher (paper.md, A.4, A.5, B.2) --------------------------------------------------------------
     objective: ObjectiveName = "dino"
     """A name of `dino.objectives.factory.OBJECTIVES`, or ``supervised``."""
     loss: Literal["ce", "mse"] = "ce"
     """DINO only: cross-entropy of softmaxes, or the mean squared error of Tables 7 and 14 (no temperatures)."""
     centering: Literal["center", "softmax_batch", "sinkhorn", "none"] = "center"
-    """DINO only: what keeps the teacher's output from one prototype (Table 15; paper.md, A.9); ``none`` is Fig. 7's
-    curve."""
+    """DINO only: what keeps the teacher's output from one prototype (Table 15; paper.md, A.9). ``none`` is a curve
+    of Fig. 7."""
     sinkhorn_temp: Positive = 0.05
     """Of SwAV, and of DINO with ``sinkhorn`` or ``softmax_batch``: takes the teacher temperature's place."""
     sinkhorn_iterations: Annotated[int, Field(ge=1)] = 3

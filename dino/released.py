@@ -1,6 +1,6 @@
 """Released weights: what there is, where it comes from, where it lies. ``dino fetch`` brings it (`dino.fetching`).
 
-The addresses are those of the authors' README and hubconf.py, of DeiT's repository and of torchvision. DeiT's and
+The addresses are those of the authors' README and ``hubconf.py``, of DeiT's repository and of torchvision. DeiT's and
 torchvision's file names carry the first eight digits of their SHA-256; of the authors' own files no hash is published.
 Imports no torch: planning reads it.
 """

@@ -1,8 +1,8 @@
 """Multi-crop augmentation (paper.md, A.7), batched, on the device that trains.
 
-All random numbers of a micro-batch are drawn first, on the CPU, from one explicit generator (`draw_plan`): a few dozen
-per view. The pixels then go through batched operations on whatever device they are on, and each operation only sees the
-images that need it. Rows are view-major: all images of view 1, then of view 2, ...
+All random numbers of a micro-batch are drawn first, on the CPU, from one explicit generator (`draw_crops`,
+`draw_colors`): a few dozen a view. The pixels then go through batched operations on whatever device they are on, and
+each operation only sees the images that need it. Rows are view-major: all images of view 1, then of view 2, ...
 """
 
 from __future__ import annotations

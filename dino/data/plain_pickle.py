@@ -126,7 +126,7 @@ class _MakeScalar:
 
 
 class _MakeBytes:
-    """Stands in for ``_codecs.encode`` and for ``bytes`` without arguments, by which old protocols write bytes."""
+    """Stands in for ``_codecs.encode`` and for ``bytes`` without arguments, by which old pickles hold bytes."""
 
     __slots__ = ()
 

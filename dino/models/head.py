@@ -17,7 +17,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
 class Prototypes(nn.Module):
     """The weight-normalised last layer: logits of a (B, D) against K rows w_k = g_k v_k / |v_k|, no bias.
 
-    The parameters keep the names and shapes of `torch.nn.utils.weight_norm`, which the released weights have:
+    The parameters keep the names and shapes of ``torch.nn.utils.weight_norm``, which the released weights have:
     ``weight_g`` (K, 1), all 1 at the start, and ``weight_v`` (K, D).
 
     Memory: K D floats five times over (student, teacher, gradient, Adam's two moments), and during the step the

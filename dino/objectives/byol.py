@@ -1,4 +1,4 @@
-"""BYOL: the student's prediction is to be the teacher's projection (paper.md, B.1, Table 14).
+"""BYOL: the student's prediction is to be the teacher's projection (paper.md, B.1; Table 14).
 
 With the student's unit vectors s_v, after projector and predictor, and the teacher's t_q, after the projector alone::
 

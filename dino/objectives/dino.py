@@ -147,7 +147,7 @@ class DinoObjective(Objective):
         """C <- m C + (1 - m) * mean of the raw teacher logits over the step's micro-batches and all ranks.
 
         Call once per optimizer step, so that gradient accumulation does not move the centre more often
-        (lightly PR #2062, paper.md, E).
+        (lightly PR #2062; paper.md, E.1).
         """
         if self.centering != "center":
             return

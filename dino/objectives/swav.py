@@ -1,4 +1,4 @@
-"""SwAV: one view's prototypes predict the codes of another (paper.md, B.1, Tables 7, 13 and 15).
+"""SwAV: one view's prototypes predict the codes of another (paper.md, B.1; Tables 7, 13 and 15).
 
 The codes of a global view are its logits after Sinkhorn-Knopp over the global batch, each global by itself, without
 gradient; with the logits s_v of view v::

@@ -2,7 +2,7 @@
 
 Ranks come from the launcher's environment: torchrun's (or anyone's) RANK, WORLD_SIZE and LOCAL_RANK, else Slurm's
 SLURM_PROCID, SLURM_NTASKS and SLURM_LOCALID. LOCAL_RANK is read from the environment only, never from an argument
-(paper.md, E, timm #1724).
+(paper.md, E.7; timm #1724).
 """
 
 from __future__ import annotations

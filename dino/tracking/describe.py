@@ -146,8 +146,8 @@ def describe_evaluation(path: Path) -> EvaluationImage:
     params |= {f"data.{key}": _text(value) for key, value in data.items()}
     params |= {f"checkpoint.{key}": _text(value) for key, value in checkpoint.items()}
     params |= {key: _text(document[key]) for key in ("chance", "device", "code_version") if key in document}
-    # `top1_k10` stands beside `top1`: a setting's number, not a headline. Nor is `teacher_e100`, that of one epoch, or
-    # `dim_l4`, the size of what was measured.
+    # ``top1_k10`` stands beside ``top1``: a setting's number, not a headline. Nor is ``teacher_e100``, that of one
+    # epoch, or ``dim_l4``, the size of what was measured.
     headline = {
         f"{protocol}.{key}": value
         for key, value in metrics.items()

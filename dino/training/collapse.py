@@ -74,7 +74,7 @@ def check_finite(losses: list[float], *, first_step: int, config: RunConfig, las
 
 
 def divergence_message(what: str, step: int, config: RunConfig, last_good: str) -> str:
-    """Step, quantity, likely causes (paper.md, E: #58, #97, #263, #43) and what is left."""
+    """Step, quantity, likely causes (paper.md, E.1: #58, #97, #263, #43) and what is left."""
     causes = []
     if config.precision == "fp16":
         causes.append("precision fp16 (all released models were trained with it off; try bf16 or fp32)")

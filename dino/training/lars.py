@@ -19,7 +19,7 @@ class LARS(torch.optim.Optimizer):
         v <- momentum v + g
         w <- w - lr v
 
-    timm's `Lars` takes the trust ratio from the norms before the decay is added, so it gives other numbers.
+    timm's ``Lars`` takes the trust ratio from the norms before the decay is added, so it gives other numbers.
 
     Args:
         params: Tensors or groups of them; a group's ``lr`` and ``weight_decay`` may change between steps.

@@ -82,7 +82,7 @@ class PreviousIterationTeacher(Teacher):
 class PreviousEpochTeacher(Teacher):
     """The student at the end of the previous epoch, frozen during an epoch.
 
-    Assumption (the paper does not say, paper.md, B.2): during the first epoch it has the initial weights.
+    Assumption (the paper does not say; paper.md, B.2): during the first epoch it has the initial weights.
     """
 
     def after_step(self, *, momentum: float, ends_epoch: bool) -> None:

@@ -123,7 +123,7 @@ class Planner:
         """The manifest of a run's generated data set; nothing for a real set, which no job makes.
 
         Nothing either once ``output`` (a pattern in a job's wildcards) has been made: the run's id holds the version of
-        its images, so neither the manifest's time nor its loss is a reason to train again. (`ancient` would say the
+        its images, so neither the manifest's time nor its loss is a reason to train again. (``ancient`` would say the
         same, but where Snakemake 9.27 makes an ancient input again, it overlooks that the job's own output is missing.)
         """
 

@@ -35,7 +35,7 @@ from workflow.results.claims import Measurement, standard_error
 PAPER_CHANCE = 0.1
 """Accuracy of guessing on ImageNet-1k, in %: how the paper prints a collapsed run."""
 COLLAPSED = 2.0
-"""A number up to this many times chance is a collapse (the bar of the issue's own example claim)."""
+"""A number up to this many times chance is a collapse (an assumption)."""
 DEFAULT_TOLERANCE = 1.0
 
 

@@ -1,5 +1,4 @@
-"""The pictures of one image: a heat map and a mask for every head, overlays, reference points and a montage (paper.md,
-C.9)."""
+"""The pictures of one image (paper.md, C.9): a heat map and a mask a head, overlays, reference points, a montage."""
 
 from __future__ import annotations
 

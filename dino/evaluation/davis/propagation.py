@@ -19,7 +19,7 @@ TILE_SIDE = {"cpu": 8, "cuda": 16}
 
 @dataclass(frozen=True)
 class PropagationSettings:
-    """The authors' values (paper.md, C.7); the paper's text refers to another protocol with others."""
+    """The authors' values (paper.md, C.7); the paper's text names Jabri et al., whose values are others."""
 
     context: int = 7
     """Previous frames, beside the first one."""

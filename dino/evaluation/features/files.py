@@ -23,7 +23,7 @@ from dino.metrics import CheckpointIdentity
 
 
 class Preprocessing(BaseModel):
-    """What the images went through (paper.md, C.1): short side to ``resize`` (bicubic), centre crop of
+    """What the images went through (paper.md, C.1): short side to ``resize`` (bicubic), then a centre crop of
     ``image_size``."""
 
     model_config = ConfigDict(extra="forbid")

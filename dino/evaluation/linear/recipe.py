@@ -13,8 +13,8 @@ from dino.config import CODE_VERSION, explain_validation
 from dino.errors import UserError
 
 BASE_LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
-"""At batch 256. The paper swept a grid for each network that is not published; this one is the proposal of paper.md,
-C.2: it holds the authors' default (0.001), and 0.3 is that of their log of ResNet-50 (issue #131)."""
+"""At batch 256. The paper swept a grid for each network that is not published. This one is an assumption (paper.md,
+C.2): it holds the authors' default (0.001), and 0.3 is that of their log of ResNet-50 (issue #131)."""
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]

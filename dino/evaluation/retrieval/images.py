@@ -18,7 +18,7 @@ from dino.errors import UserError
 from dino.evaluation.retrieval.dataset import Box
 
 SCALES = (1.0, 2**-0.5, 0.5)
-"""Factors whose features are averaged in the multi-scale protocol."""
+"""Factors whose features are averaged where several scales are asked for."""
 
 PixelBox = tuple[int, int, int, int]
 

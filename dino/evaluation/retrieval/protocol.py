@@ -26,7 +26,7 @@ from dino.evaluation.features.kept import FeatureKeeper
 from dino.evaluation.features.whole_images import ImageList, ListFeatures, Running, count_skipped
 from dino.evaluation.retrieval.dataset import RevisitedSet
 from dino.evaluation.retrieval.images import SCALES, Shrink, at_scales, pixel_boxes, smallest_side
-from dino.evaluation.scoring.average_precision import PROTOCOLS, Indices, score_protocol
+from dino.evaluation.scoring.average_precision import SETUPS, Indices, score_setup
 from dino.evaluation.scoring.neighbours import full_precision_products, normalise_
 from dino.metrics import (
     DataIdentity,
@@ -98,7 +98,7 @@ def evaluate_retrieval(
         "retrieval",
         identity,
         metrics=measures,
-        chance=None,  # each protocol has its own: the metrics chance_easy, chance_medium and chance_hard
+        chance=None,  # each setup has its own: the metrics chance_easy, chance_medium and chance_hard
         settings={
             "benchmark": dataset.benchmark,
             "image_size": longest,
@@ -115,7 +115,7 @@ def evaluate_retrieval(
 
 
 def format_table(document: MetricsFile) -> str:
-    """The scores for a person: a line for each protocol and kind of query."""
+    """The scores for a person: a line for each setup and kind of query."""
     settings, metrics = document.settings, document.metrics
     lines = [
         f"retrieval on {settings['benchmark']}: {document.data.test} queries, {document.data.train} images, "
@@ -123,11 +123,11 @@ def format_table(document: MetricsFile) -> str:
         f"{'':<16}  {'mAP %':>6}  {'mP@1':>6}  {'mP@5':>6}  {'mP@10':>6}  {'chance':>6}  queries",
     ]
     for suffix, queries in (("", "whole"), ("_cropped", "cropped")):
-        for protocol in PROTOCOLS:
-            names = [f"{kind}_{protocol}{suffix}" for kind in ("map", "mp1", "mp5", "mp10", "chance")]
+        for setup in SETUPS:
+            names = [f"{kind}_{setup}{suffix}" for kind in ("map", "mp1", "mp5", "mp10", "chance")]
             if names[0] in metrics:
                 values = "  ".join(f"{metrics[name].value:>6.2f}" for name in names)
-                lines.append(f"{protocol:<6}  {queries:<8}  {values}  {metrics[names[0]].n:>7}")
+                lines.append(f"{setup:<6}  {queries:<8}  {values}  {metrics[names[0]].n:>7}")
     return "\n".join([*lines, *(f"note: {note}" for note in document.notes)])
 
 
@@ -175,17 +175,17 @@ def _measures(
     truth = [dataset.truth.lists[query] for query in queries.indices]
     measures: dict[str, Measure] = {}
     notes = []
-    for protocol in PROTOCOLS:
-        score = score_protocol(orders, truth, protocol)
+    for setup in SETUPS:
+        score = score_setup(orders, truth, setup)
         if score is None:
-            notes.append(f"{protocol}: no query has a positive, so there is no score")
+            notes.append(f"{setup}: no query has a positive, so there is no score")
             continue
         values = {"map": score.map, **{f"mp{k}": value for k, value in score.precision.items()}, "chance": score.chance}
         for name, value in values.items():
-            measures[f"{name}_{protocol}"] = Measure(value=100.0 * value, unit="%", n=score.queries)
+            measures[f"{name}_{setup}"] = Measure(value=100.0 * value, unit="%", n=score.queries)
         if score.queries < len(truth):
             notes.append(
-                f"{protocol}: {len(truth) - score.queries} of {len(truth)} queries have no positive and are left out"
+                f"{setup}: {len(truth) - score.queries} of {len(truth)} queries have no positive and are left out"
             )
     if not measures:
         raise UserError(f"{dataset.root}: no query has a positive among the images that could be read")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 
-PROTOCOLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+SETUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "easy": (("easy",), ("junk", "hard")),
     "medium": (("easy", "hard"), ("junk",)),
     "hard": (("hard",), ("junk", "easy")),
@@ -32,18 +32,16 @@ class RankingScore:
     """The mAP that a random ranking has on average, by `chance_ap`."""
 
 
-def score_protocol(
-    orders: Sequence[Indices], truth: Sequence[Mapping[str, Indices]], protocol: str
-) -> RankingScore | None:
-    """The score of one of `PROTOCOLS`; None where no query has a positive.
+def score_setup(orders: Sequence[Indices], truth: Sequence[Mapping[str, Indices]], setup: str) -> RankingScore | None:
+    """The score of one of `SETUPS`; None where no query has a positive.
 
     Args:
         orders: For each query the database's indices by falling similarity. An image that is in none of them is
             treated as if the database had never held it.
         truth: For each query its ``easy``, ``hard`` and ``junk`` indices.
-        protocol: ``easy``, ``medium`` or ``hard``.
+        setup: ``easy``, ``medium`` or ``hard``.
     """
-    wanted, left_out = PROTOCOLS[protocol]
+    wanted, left_out = SETUPS[setup]
     aps, chances = [], []
     precisions: dict[int, list[float]] = {k: [] for k in PRECISION_AT}
     for order, lists in zip(orders, truth, strict=True):

@@ -124,7 +124,7 @@ class RuleCommand:
         if len(self.command.encode()) <= LONGEST_ARGUMENT:
             return [self.shell, "-c", self.command]
         with tempfile.NamedTemporaryFile("w", prefix="snakemake-", suffix=".sh", delete=False) as script:
-            # The shell has read the whole line, hence the file, before `rm` is run.
+            # The shell has read the whole line, hence the file, before ``rm`` is run.
             script.write(f"{{ rm -f {script.name}\n{self.command}\n}}\n")
         return [self.shell, script.name]
 

@@ -34,7 +34,7 @@ def values(document: MetricsFile) -> dict[str, float]:
     return {name: measure.value for name, measure in document.metrics.items()}
 
 
-def test_all_protocols_for_whole_and_cropped_queries(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_setups_for_whole_and_cropped_queries(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(retrieval(data, "--image-size", "32")) == 0
     document = written(data)
     assert {name for name in document.metrics if not name.startswith("chance")} == {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dino.evaluation.retrieval.dataset import read_ground_truth
-from dino.evaluation.scoring.average_precision import PROTOCOLS, average_precision, chance_ap, score_protocol
+from dino.evaluation.scoring.average_precision import SETUPS, average_precision, chance_ap, score_setup
 from tests.golden import make_retrieval
 
 GOLDEN = json.loads(Path(make_retrieval.__file__).with_name("retrieval.json").read_text())
@@ -22,10 +22,10 @@ def orders_of(similarity: np.ndarray) -> list[np.ndarray]:
 @pytest.mark.parametrize("golden", GOLDEN["scores"])
 def test_scores_are_the_authors(golden: dict[str, Any]) -> None:
     similarity, truth = make_retrieval.scoring_case(golden["case"])
-    for protocol in PROTOCOLS:
-        score = score_protocol(orders_of(similarity), truth, protocol)
+    for setup in SETUPS:
+        score = score_setup(orders_of(similarity), truth, setup)
         assert score is not None
-        assert [score.map, *score.precision.values()] == pytest.approx(golden["scores"][protocol], abs=1e-12)
+        assert [score.map, *score.precision.values()] == pytest.approx(golden["scores"][setup], abs=1e-12)
     assert score.queries < len(truth)  # some have no positive
 
 
@@ -37,9 +37,9 @@ def test_scores_on_the_true_ground_truth(reference_data: Path) -> None:
     for query, lists in enumerate(truth.lists):
         for name, shift in (("easy", 2.0), ("hard", 1.0), ("junk", 1.5)):
             similarity[lists[name], query] += shift
-    for letter, protocol in (("E", "easy"), ("M", "medium"), ("H", "hard")):
+    for letter, setup in (("E", "easy"), ("M", "medium"), ("H", "hard")):
         mean, precisions, empty = reference["roxford5k"][letter]
-        score = score_protocol(orders_of(similarity), truth.lists, protocol)
+        score = score_setup(orders_of(similarity), truth.lists, setup)
         assert score is not None
         assert 100 * score.map == pytest.approx(mean, abs=1e-4)
         assert [100 * value for value in score.precision.values()] == pytest.approx(precisions, abs=1e-4)
@@ -68,7 +68,7 @@ def lists(easy: list[int], hard: list[int], junk: list[int]) -> dict[str, np.nda
 def test_junk_is_taken_out_before_ranks_are_counted() -> None:
     truth = [lists(easy=[3], hard=[5], junk=[0, 1])]
     order = [np.array([0, 1, 5, 3, 2, 4])]
-    easy, medium, hard = (score_protocol(order, truth, protocol) for protocol in PROTOCOLS)
+    easy, medium, hard = (score_setup(order, truth, setup) for setup in SETUPS)
     assert easy is not None
     assert medium is not None
     assert hard is not None
@@ -79,13 +79,13 @@ def test_junk_is_taken_out_before_ranks_are_counted() -> None:
 
 def test_an_image_outside_the_ranking_is_as_if_it_had_never_been_there() -> None:
     truth = [lists(easy=[0, 1], hard=[2], junk=[])]
-    without = score_protocol([np.array([3, 1, 2])], truth, "medium")
-    smaller = score_protocol([np.array([0, 1, 2])], [lists(easy=[1], hard=[2], junk=[])], "medium")
+    without = score_setup([np.array([3, 1, 2])], truth, "medium")
+    smaller = score_setup([np.array([0, 1, 2])], [lists(easy=[1], hard=[2], junk=[])], "medium")
     assert without == smaller
 
 
 def test_no_positives_at_all_is_no_score() -> None:
-    assert score_protocol([np.array([0, 1])], [lists([], [], [1])], "medium") is None
+    assert score_setup([np.array([0, 1])], [lists([], [], [1])], "medium") is None
 
 
 @pytest.mark.parametrize(
