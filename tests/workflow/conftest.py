@@ -7,6 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from workflow.inputs.studies import Study, load_study, study_names
+
+
+@pytest.fixture(scope="session")
+def studies(project_root: Path) -> dict[str, Study]:
+    """The studies of this checkout, by name."""
+    folder = project_root / "ablations"
+    return {name: load_study(folder / f"{name}.yaml") for name in study_names(folder)}
+
 
 @pytest.fixture
 def project(tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

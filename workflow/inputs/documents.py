@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from dino.errors import UserError
 
 KeyPath = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""What people may call a study, a variant, a mean or a picture."""
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from dino.config import RunConfig
+from workflow.inputs.documents import Document
 from workflow.inputs.evaluations import evaluations
-
-if TYPE_CHECKING:
-    from workflow.inputs.documents import Document
-    from workflow.inputs.studies import Study
 
 DRAWING_VERSION = 2
 """Raised by hand when code changes how figures look: all are drawn again."""
@@ -61,13 +59,12 @@ Figure = Annotated[FigureSpec, BeforeValidator(_short, json_schema_input_type=Ki
 """The key ``figure`` of a study; a word alone is its ``kind``."""
 
 
-def check_figure(study: Study, document: Document) -> None:
-    """Check what the schema alone cannot.
+def check_figure(spec: FigureSpec, metrics: Sequence[str], document: Document) -> None:
+    """Check what the schema alone cannot, of the figure of a study with ``metrics``.
 
     Raises:
         UserError: The first mistake, with file, line and key.
     """
-    spec = study.figure
     if spec.kind == "scatter" and spec.x is None:
         document.fail(("figure",), "a scatter needs 'x', a metric of the study")
     if spec.kind == "curves" and spec.y is None:
@@ -77,24 +74,23 @@ def check_figure(study: Study, document: Document) -> None:
     for key in ("x", "log_x", "join"):
         if getattr(spec, key) and spec.kind != "scatter":
             document.fail(("figure", key), f"only a scatter has it, and this is a figure of {spec.kind}")
-    if spec.x is not None and spec.x not in study.metrics:
-        document.fail_unknown(("figure", "x", spec.x), study.metrics, what="metric")
-    known = _quantities(study) if spec.kind == "curves" else study.metrics
+    if spec.x is not None and spec.x not in metrics:
+        document.fail_unknown(("figure", "x", spec.x), metrics, what="metric")
+    known, what = (_quantities(metrics), "quantity") if spec.kind == "curves" else (metrics, "metric")
     for index, name in enumerate(spec.y or []):
         if name not in known:
-            document.fail_unknown(
-                ("figure", "y", index, name), known, what="quantity" if spec.kind == "curves" else "metric"
-            )
+            document.fail_unknown(("figure", "y", index, name), known, what=what)
     if spec.kind == "curves" and len({name.split(".")[0] for name in spec.y or []}) > 1:
         document.fail(("figure", "y"), "curves of one figure are quantities of one evaluation, or of the journal")
     if spec.join is not None and spec.join not in RunConfig.model_fields:
         document.fail_unknown(("figure", "join", spec.join), RunConfig.model_fields, what="configuration field")
 
 
-def _quantities(study: Study) -> list[str]:
-    """What curves of ``study`` may show: the journal's quantities and the metrics that are a number for each epoch."""
+def _quantities(metrics: Sequence[str]) -> list[str]:
+    """What curves may show: the journal's quantities, and those metrics of the evaluations that each epoch has."""
     names = [f"pretrain.{name}" for name in JOURNAL]
-    for evaluation in study.evaluations:
-        metrics = evaluations()[evaluation].kind.metrics
-        names += [f"{evaluation}.{name}" for name in metrics if name.endswith("_eK")]
+    for evaluation in dict.fromkeys(metric.split(".")[0] for metric in metrics):
+        if evaluation in evaluations():
+            declared = evaluations()[evaluation].kind.metrics
+            names += [f"{evaluation}.{name}" for name in declared if name.endswith("_eK")]
     return names

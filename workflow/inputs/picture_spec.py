@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino.registry import load_registry
-from workflow.inputs.documents import fail_validation
+from workflow.inputs.documents import NAME, Document, fail_validation
 from workflow.protocol_settings import SETTINGS, build_settings
-
-if TYPE_CHECKING:
-    from workflow.inputs.documents import Document
-    from workflow.inputs.studies import Study
 
 
 class Picture(BaseModel):
@@ -32,21 +29,18 @@ class Picture(BaseModel):
     """Settings (`workflow.protocol_settings`); what a scale says goes before."""
 
 
-def check_pictures(study: Study, document: Document) -> None:
-    """Check what the schema alone cannot.
+def check_pictures(pictures: Mapping[str, Picture], variants: Sequence[str], document: Document) -> None:
+    """Check what the schema alone cannot, of the pictures of a study with ``variants`` that have networks.
 
     Raises:
         UserError: The first mistake, with file, line and key.
     """
-    from workflow.inputs.studies import NAME
-
-    drawn = [name for name, variant in study.variants.items() if not variant.quoted and variant.difference is None]
-    for name, picture in study.pictures.items():
+    for name, picture in pictures.items():
         where = ("pictures", name)
         if not NAME.fullmatch(name):
             document.fail(where, "a picture's name may hold a-z, 0-9 and _ only, and starts with a letter")
-        if picture.of not in drawn:
-            document.fail_unknown((*where, "of", picture.of), drawn, what="variant")
+        if picture.of not in variants:
+            document.fail_unknown((*where, "of", picture.of), variants, what="variant")
         if picture.dataset not in load_registry():
             document.fail_unknown((*where, "dataset", picture.dataset), load_registry(), what="data set")
         try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import keyword
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,17 +16,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dino.config import RECIPES, RunConfig, load_recipe
 from dino.errors import UserError
-from workflow.inputs.documents import Document, build_model, fail_validation, read_document
+from dino.released import RELEASED
+from workflow.inputs.claims import FUNCTIONS, check_claim
+from workflow.inputs.documents import NAME, Document, build_model, fail_validation, read_document
 from workflow.inputs.evaluations import unknown_metric
 from workflow.inputs.figure_spec import Figure, FigureSpec, check_figure
 from workflow.inputs.picture_spec import Picture, check_pictures
-from workflow.inputs.weights import known_weights
-from workflow.results.claims import FUNCTIONS, check_claim
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-NAME = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED = frozenset({"chance", *FUNCTIONS, *keyword.kwlist})
 """Words that mean something else in a claim."""
+_MEAN = "mean."
 
 
 class _Model(BaseModel):
@@ -112,7 +111,11 @@ class Study(_Model):
     @property
     def evaluations(self) -> list[str]:
         """The evaluations behind the metrics, each once, in order."""
-        return list(dict.fromkeys(metric.split(".")[0] for metric in self.metrics if not metric.startswith("mean.")))
+        return list(dict.fromkeys(metric.split(".")[0] for metric in self.metrics if not is_mean(metric)))
+
+    def parts_of(self, metric: str) -> list[str]:
+        """The measured metrics behind one of the study's: those that a mean is of, else the metric itself."""
+        return self.means[metric.removeprefix(_MEAN)] if is_mean(metric) else [metric]
 
     def metrics_of(self, name: str) -> list[str]:
         """The metrics that the variant ``name`` has cells for, in the study's order."""
@@ -133,13 +136,9 @@ HIDDEN = ("name", "path")
 """Fields of a `Study` that do not stand in the file."""
 
 
-def load_studies(folder: Path) -> dict[str, Study]:
-    """All studies of ``folder``, by name.
-
-    Raises:
-        UserError: The first mistake found, with file, line and key.
-    """
-    return {name: load_study(folder / f"{name}.yaml") for name in study_names(folder)}
+def is_mean(metric: str) -> bool:
+    """Whether a study's metric is the mean of others, ``mean.<name>``."""
+    return metric.startswith(_MEAN)
 
 
 def study_names(folder: Path) -> list[str]:
@@ -167,8 +166,9 @@ def load_study(path: Path) -> Study:
         document.fail_unknown(("reference", study.reference), study.variants, what="variant")
     if study.axis is not None and study.axis not in RunConfig.model_fields:
         document.fail_unknown(("axis", study.axis), RunConfig.model_fields, what="configuration field")
-    check_figure(study, document)
-    check_pictures(study, document)
+    check_figure(study.figure, study.metrics, document)
+    networks = [name for name, variant in study.variants.items() if not variant.quoted and variant.difference is None]
+    check_pictures(study.pictures, networks, document)
     for index, claim in enumerate(study.claims):
         _check_claim(index, claim, study, document)
     return study
@@ -181,7 +181,7 @@ def _check_metrics(study: Study, document: Document) -> None:
         if not NAME.fullmatch(name):
             document.fail(("means", name), "a mean's name may hold a-z, 0-9 and _ only, and starts with a letter")
         for index, metric in enumerate(metrics):
-            if metric.startswith("mean."):
+            if is_mean(metric):
                 document.fail(("means", name, index), "a mean is of measured metrics, not of means")
             if metric not in study.metrics:
                 document.fail_unknown(("means", name, index, metric), study.metrics, what="metric")
@@ -191,8 +191,8 @@ def _check_metrics(study: Study, document: Document) -> None:
 
 
 def _check_metric(metric: str, where: tuple[str | int, ...], study: Study, document: Document) -> None:
-    if metric.startswith("mean."):
-        known: list[str] | None = [f"mean.{name}" for name in study.means]
+    if is_mean(metric):
+        known: list[str] | None = [f"{_MEAN}{name}" for name in study.means]
         known = None if metric in (known or []) else known or ["none: the study has no 'means'"]
     else:
         known = unknown_metric(metric)
@@ -239,9 +239,8 @@ def _check_variant(name: str, variant: Variant, study: Study, recipe: dict[str, 
 def _check_source(variant: Variant, where: tuple[str, ...], study: Study, document: Document) -> None:
     """What a row's numbers come from: a run or weights, two other rows, or a quotation; one of them."""
     for key in ("weights", "released"):
-        known = known_weights()
-        if (name := getattr(variant, key)) is not None and known and name not in known:
-            document.fail_unknown((*where, key, name), known, what="weights")
+        if (name := getattr(variant, key)) is not None and name not in RELEASED:
+            document.fail_unknown((*where, key, name), RELEASED, what="weights")
     for index, other in enumerate(variant.difference or ()):
         if other not in study.variants or study.variants[other].difference is not None:
             others = [name for name, each in study.variants.items() if each.difference is None]

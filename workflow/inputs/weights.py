@@ -1,25 +1,17 @@
-"""External weights that a row may evaluate instead of a pretraining: the authors' released ones, DeiT's.
+"""Runs of external weights, which a row may evaluate instead of a pretraining: the authors' released ones, DeiT's.
 
-Their files come with ``dino fetch``; what there is stands in `dino.released`. A run of them has no configuration and no
+Their files come with ``dino fetch``; what there is stands in `dino.released`. Such a run has no configuration and no
 pretraining: only metrics, under ``runs/weights-<name>``.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
+
+from dino.released import find_weights
 
 PREFIX = "weights-"
 """How the id of a run of external weights begins."""
-
-
-def known_weights() -> dict[str, Any]:
-    """What is known of each, by name."""
-    try:
-        from dino.released import RELEASED
-    except ImportError:  # until it lands
-        return {}
-    return dict(RELEASED)
 
 
 def weights_run(name: str) -> str:
@@ -32,27 +24,7 @@ def is_weights_run(run_id: str) -> bool:
     return run_id.startswith(PREFIX)
 
 
-def weights_path(name: str) -> Path:
-    """Where the weights' file lies, or will lie."""
-    try:
-        from dino.released import weights_file
-    except ImportError:  # until it lands
-        return Path("results") / "weights" / f"{name}.pth"
-    return weights_file(name)
-
-
-def missing_weights(name: str) -> str | None:
-    """Why the weights cannot be used, with the way out; None where they can."""
-    try:
-        from dino.released import missing_weights_reason
-    except ImportError:  # until it lands
-        return f"weights '{name}' are missing: `dino fetch {name}`"
-    return missing_weights_reason(name)
-
-
 def weights_fields(name: str) -> dict[str, Any]:
     """The backbone of the weights, as fields of a run's configuration."""
-    spec = known_weights().get(name)
-    if spec is None:  # until dino.released lands
-        return {"arch": "vit_small", "patch_size": 16}
+    spec = find_weights(name)
     return {"arch": spec.arch, "patch_size": spec.patch_size}

@@ -10,7 +10,7 @@ from typing import Any
 from dino.config import RunConfig, load_recipe
 from workflow.inputs.evaluations import evaluations
 from workflow.inputs.scales import NoCounterpart, Scale, load_scale, scale_names
-from workflow.inputs.studies import Study, load_study, study_names
+from workflow.inputs.studies import Study, is_mean, load_study, study_names
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _datasets(study: Study, scale: Scale) -> Iterator[str]:
 
 
 def _measured(study: Study, variant: str) -> list[str]:
-    return [metric for metric in study.metrics_of(variant) if not metric.startswith("mean.")]
+    return [metric for metric in study.metrics_of(variant) if not is_mean(metric)]
 
 
 def _weights(study: Study, scale: Scale) -> Iterator[str]:

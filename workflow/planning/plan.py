@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from dino.config import RunConfig, load_recipe, run_id, suggest
 from dino.errors import UserError
+from dino.released import missing_weights_reason
 from workflow.inputs.call import headline_studies
 from workflow.inputs.evaluations import check_evaluation_names, evaluations
 from workflow.inputs.scales import NoCounterpart, Scale, architecture_key, load_scale, scale_names
-from workflow.inputs.studies import Study, Variant, load_study, study_names
-from workflow.inputs.weights import missing_weights, weights_fields, weights_run
+from workflow.inputs.studies import Study, Variant, is_mean, load_study, study_names
+from workflow.inputs.weights import weights_fields, weights_run
 from workflow.planning.placement import DataState, Placed, Placement, data_state
 from workflow.planning.snapshots import missing_snapshots
 from workflow.protocols import metrics_file, run_dir
@@ -225,7 +226,7 @@ def _source(plan: Plan, study: Study, name: str, variant: Variant, seed: int) ->
         planned = PlannedRun(
             run, scale.name, run_dir(scale.name, run), None, architecture_key(fields), weights=external
         )
-        return _Source(planned, None if plan.placement.assume_data else missing_weights(external))
+        return _Source(planned, None if plan.placement.assume_data else missing_weights_reason(external))
     if variant.weights is not None and not variant.set and variant.base is None:
         return _Source(
             None, f"it is a row of external weights, which fit the paper's images, not those of {scale.name}"
@@ -251,7 +252,7 @@ def _add_cells(plan: Plan, study: Study, name: str, variant: Variant, seed: int,
         run = plan.runs.get(run.run_id, run)
     wanted = False
     for metric in study.metrics_of(name):
-        if metric.startswith("mean."):
+        if is_mean(metric):
             plan.cells.append(Cell(study.name, name, metric, seed, None, None, None))
             continue
         if run is None or source.missing is not None:

@@ -17,10 +17,10 @@ from typing import Any
 from dino.config import CODE_VERSION, overrides
 from dino.errors import UserError
 from dino.registry import dataset_version, find_spec, generated_path
+from dino.released import weights_file
 from workflow.inputs.call import Settings
 from workflow.inputs.evaluations import evaluations
 from workflow.inputs.scales import load_scale
-from workflow.inputs.weights import weights_path
 from workflow.planning.picture_rules import PictureRules
 from workflow.planning.placement import Placed
 from workflow.planning.plan import Plan, PlannedRun, make_plan
@@ -156,7 +156,7 @@ class Planner:
     def checkpoint_of(self, planned: PlannedRun) -> str:
         """The file of a run's network."""
         if planned.weights is not None:
-            return str(weights_path(planned.weights))
+            return str(weights_file(planned.weights))
         return str(planned.run_dir / "checkpoint.pth")
 
     def snapshots(self, wildcards: Wildcards) -> int:

@@ -1,15 +1,6 @@
-"""Claims: checkable statements of the paper over a study's cells, such as ``t008.knn.top1 < 2 * chance``.
+"""Decides claims of the paper (their language: `workflow.inputs.claims`).
 
-The language is a subset of Python's expressions, read with `ast` and never handed to `eval`:
-
-* a cell, ``variant.evaluation.metric`` (``momentum.knn.top1``), ``chance`` (the accuracy of guessing, in their unit),
-  numbers;
-* ``+ - * /``, ``abs``, ``min``, ``max``, ``mean``;
-* ``<  <=  >  >=``, also chained, and ``and``, ``or``, ``not`` over such comparisons.
-
-``==`` is left out: two measured proportions are never usefully equal; ``abs(a - b) < 1`` says what is meant.
-
-How a claim is decided (`evaluate`), from the seeds for which every cell it names was measured:
+`evaluate` goes by the seeds for which every cell it names was measured:
 
 * **one seed**: a comparison whose two sides differ by less than one standard error is undecided. The error is that of
   the difference of the two sides, propagated to first order from each cell's binomial error (`standard_error`), so
@@ -24,28 +15,24 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from statistics import fmean
 from typing import Literal
 
-from dino.config import suggest
 from dino.errors import UserError
+from workflow.inputs.claims import COMPARISONS, parse_tree, uses_chance
 
 Word = Literal["holds", "fails", "undecided", "not run"]
 Truth = bool | None
 """True, False, or None for undecided."""
 
-LONGEST = 500
-FUNCTIONS = ("abs", "min", "max", "mean")
-_COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool]]] = {
-    ast.Lt: ("<", operator.lt),
-    ast.LtE: ("<=", operator.le),
-    ast.Gt: (">", operator.gt),
-    ast.GtE: (">=", operator.ge),
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
-_ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div)
 
 
 @dataclass(frozen=True)
@@ -102,42 +89,6 @@ def standard_error(measurement: Measurement) -> float:
     return unit * math.sqrt(p * (1.0 - p) / measurement.n)
 
 
-def parse_claim(text: str) -> frozenset[str]:
-    """The cells that a claim names, as ``variant.evaluation.metric``.
-
-    Raises:
-        UserError: The text is outside the language above; the part is named.
-    """
-    return _parse(text)[1]
-
-
-def check_claim(text: str, *, variants: Sequence[str], metrics: Sequence[str]) -> frozenset[str]:
-    """`parse_claim`, and each cell must be one of the study's.
-
-    Raises:
-        UserError: As `parse_claim`, or a variant or metric that the study has not (the nearest is suggested).
-    """
-    names = parse_claim(text)
-    for name in sorted(names):
-        variant, metric = split_cell(name)
-        if variant not in variants:
-            raise UserError(f"claim '{text}': no variant '{variant}'{suggest(variant, variants)}")
-        if metric not in metrics:
-            raise UserError(f"claim '{text}': the study has no metric '{metric}'{suggest(metric, metrics)}")
-    return names
-
-
-def uses_chance(text: str) -> bool:
-    """Whether a claim compares with the accuracy of guessing."""
-    return any(isinstance(node, ast.Name) and node.id == "chance" for node in ast.walk(_parse(text)[0]))
-
-
-def split_cell(name: str) -> tuple[str, str]:
-    """``t008.knn.top1`` -> ``("t008", "knn.top1")``."""
-    variant, _, metric = name.partition(".")
-    return variant, metric
-
-
 def evaluate(
     text: str,
     *,
@@ -156,7 +107,7 @@ def evaluate(
     Raises:
         UserError: The claim is malformed, or uses ``chance`` where there is none.
     """
-    tree, names = _parse(text)
+    tree, names = parse_tree(text)
     absent = sorted(name for name in names if not values.get(name))
     if absent:
         return ClaimVerdict("not run", f"{absent[0]}: {(missing or {}).get(absent[0], 'not measured')}")
@@ -216,12 +167,13 @@ class _Judge:
             return None if inner is None else not inner
         assert isinstance(node, ast.Compare)
         sides = [self.quantity(side) for side in (node.left, *node.comparators)]
-        truths = []
-        for left, op, right in zip(sides, node.ops, sides[1:], strict=False):
-            truths.append(self._compare(left, right, _COMPARISONS[type(op)][1]))
+        signs = [COMPARISONS[type(op)] for op in node.ops]
+        truths = [
+            self._compare(left, right, _HOLDS[sign]) for left, sign, right in zip(sides, signs, sides[1:], strict=False)
+        ]
         shown = [_show(sides[0].value)]
-        for op, side in zip(node.ops, sides[1:], strict=True):
-            shown += [_COMPARISONS[type(op)][0], _show(side.value)]
+        for sign, side in zip(signs, sides[1:], strict=True):
+            shown += [sign, _show(side.value)]
         self.numbers.append(" ".join(shown))
         return False if False in truths else None if None in truths else True
 
@@ -238,11 +190,11 @@ class _Judge:
 
     def quantity(self, node: ast.expr) -> _Quantity:
         if isinstance(node, ast.Constant):
-            return _Quantity(float(node.value), {})  # type: ignore[arg-type]  # _check let only numbers through
+            return _Quantity(float(node.value), {})  # type: ignore[arg-type]  # the language lets only numbers through
         if isinstance(node, ast.Name):
             return _Quantity(math.nan if self.chance is None else self.chance, {})
         if isinstance(node, ast.Attribute):
-            name = _dotted(node) or ""
+            name = ast.unparse(node)
             return _Quantity(self.values[name], {name: 1.0})
         if isinstance(node, ast.UnaryOp):
             inner = self.quantity(node.operand)
@@ -288,92 +240,3 @@ def _arithmetic(op: ast.operator, left: _Quantity, right: _Quantity) -> _Quantit
 def _show(value: float) -> str:
     """One digit after the point, as tables have; two that tell something apart where a ratio or an hour is below 1."""
     return f"{value:.1f}" if value == 0.0 or abs(value) >= 1.0 else f"{value:.2g}"
-
-
-# --- parsing ---------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _parse(text: str) -> tuple[ast.expr, frozenset[str]]:
-    if len(text) > LONGEST:  # bounds the recursion below
-        raise UserError(f"claim '{text[:40]}...' is longer than {LONGEST} characters: split it in two")
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        reason = getattr(error, "msg", None) or "it cannot be read"
-        raise UserError(f"claim '{text}' is not an expression: {reason}") from None
-    names: set[str] = set()
-    _check_condition(tree, text, names)
-    if not names:
-        raise UserError(f"claim '{text}' names no cell; write one as variant.evaluation.metric, e.g. momentum.knn.top1")
-    return tree, frozenset(names)
-
-
-def _check_condition(node: ast.expr, text: str, names: set[str]) -> None:
-    if isinstance(node, ast.BoolOp):
-        for part in node.values:
-            _check_condition(part, text, names)
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        _check_condition(node.operand, text, names)
-    elif isinstance(node, ast.Compare):
-        for op in node.ops:
-            if type(op) not in _COMPARISONS:
-                hint = (
-                    "; write abs(a - b) < 1 with the difference you allow" if isinstance(op, ast.Eq | ast.NotEq) else ""
-                )
-                raise UserError(f"claim '{text}': comparisons are < <= > >= only{hint}")
-        for side in (node.left, *node.comparators):
-            _check_number(side, text, names)
-    else:
-        raise UserError(
-            f"claim '{text}': '{ast.unparse(node)}' is no comparison; a claim is one, e.g. a.knn.top1 > b.knn.top1"
-        )
-
-
-def _check_number(node: ast.expr, text: str, names: set[str]) -> None:
-    part = ast.unparse(node)
-    match node:
-        case ast.Constant(value=bool()) | ast.Constant(value=complex()):
-            raise UserError(f"claim '{text}': '{part}' is no number")
-        case ast.Constant(value=int() | float() as number):
-            if abs(number) > 1e12:
-                raise UserError(f"claim '{text}': the number {part[:20]} is beyond anything measured")
-        case ast.Name(id="chance"):
-            return
-        case ast.Name():
-            raise UserError(
-                f"claim '{text}': unknown name '{part}'; a cell is variant.evaluation.metric, e.g. {part}.knn.top1"
-            )
-        case ast.Attribute():
-            name = _dotted(node)
-            if name is None or name.count(".") != 2:
-                raise UserError(
-                    f"claim '{text}': '{part}' is no cell; write variant.evaluation.metric, e.g. momentum.knn.top1"
-                )
-            names.add(name)
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd()):
-            _check_number(node.operand, text, names)
-        case ast.BinOp() if isinstance(node.op, _ARITHMETIC):
-            _check_number(node.left, text, names)
-            _check_number(node.right, text, names)
-        case ast.Call(func=ast.Name(id=function), keywords=[]):
-            if function not in FUNCTIONS:
-                raise UserError(
-                    f"claim '{text}': unknown function '{function}'{suggest(function, FUNCTIONS)} "
-                    f"(known: {', '.join(FUNCTIONS)})"
-                )
-            if not node.args or (function == "abs" and len(node.args) != 1):
-                raise UserError(f"claim '{text}': '{part}' has the wrong number of arguments")
-            for argument in node.args:
-                _check_number(argument, text, names)
-        case _:
-            raise UserError(f"claim '{text}': '{part}' is not part of the language of claims")
-
-
-def _dotted(node: ast.expr) -> str | None:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        inner = _dotted(node.value)
-        return None if inner is None else f"{inner}.{node.attr}"
-    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from workflow.inputs.studies import Study
+from workflow.inputs.studies import Study, is_mean
 from workflow.results.claims import Measurement, standard_error
 from workflow.results.verdicts import Row
 
@@ -30,12 +30,12 @@ def derive(study: Study, variant: str, metric: str, rows: Mapping[Key, Row]) -> 
     if entry.difference is not None:
         first, second = (_row(study, other, metric, rows) for other in entry.difference)
         return _combined([(1.0, first), (-1.0, second)], published)
-    parts = [rows[variant, part] for part in study.means[metric.removeprefix("mean.")] if (variant, part) in rows]
+    parts = [rows[variant, part] for part in study.parts_of(metric) if (variant, part) in rows]
     return _combined([(1.0 / len(parts), part) for part in parts], published) if parts else Row(published, {})
 
 
 def _row(study: Study, variant: str, metric: str, rows: Mapping[Key, Row]) -> Row:
-    if metric.startswith("mean."):
+    if is_mean(metric):
         return derive(study, variant, metric, rows)
     return rows.get((variant, metric)) or Row(published=None, values={}, missing="it is not measured")
 

@@ -12,16 +12,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from dino.errors import UserError
+from workflow.inputs.claims import parse_claim, split_cell, uses_chance
 from workflow.inputs.evaluations import is_machine_metric
-from workflow.results.claims import (
-    ClaimVerdict,
-    Measurement,
-    evaluate,
-    parse_claim,
-    split_cell,
-    standard_error,
-    uses_chance,
-)
+from workflow.inputs.studies import is_mean
+from workflow.results.claims import ClaimVerdict, Measurement, evaluate, standard_error
 from workflow.results.derived import Key, derive, zero_like
 from workflow.results.measurements import MetricsFile, read_measurements, read_metrics_file
 from workflow.results.runs import RunFacts, read_run
@@ -156,7 +150,7 @@ def summarise(plan: Plan, name: str, *, results: Path | None = None) -> StudyRes
         bare[str(variant), str(metric)] = _row(study, str(variant), str(metric), group, facts, missing_run)
     plain = {key: each.row for key, each in bare.items()}
     for variant, metric in bare:
-        if metric.startswith("mean.") or study.variants[variant].difference is not None:
+        if is_mean(metric) or study.variants[variant].difference is not None:
             bare[variant, metric].row = derive(study, variant, metric, plain)
 
     files = list(dict.fromkeys(frame.loc[frame["value"].notna(), "path"]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dino.errors import UserError
-from workflow.inputs.studies import Study, load_studies, load_study
+from workflow.inputs.studies import Study, load_study
 
 STUDY = """\
 title: A study
@@ -43,11 +43,11 @@ def test_a_scatter_and_a_picture_are_read(tmp_path: Path):
     assert study.pictures["heads"].set == {"images": 3}
 
 
-def test_a_word_is_the_kind_and_points_are_the_default(tmp_path: Path, project_root: Path):
+def test_a_word_is_the_kind_and_points_are_the_default(tmp_path: Path, studies: dict[str, Study]):
     line = STUDY.splitlines()[4]
     assert read(tmp_path, line, "figure: bars").figure.kind == "bars"
     assert read(tmp_path, line, "").figure.kind == "points"
-    kinds = {name: study.figure.kind for name, study in load_studies(project_root / "ablations").items()}
+    kinds = {name: study.figure.kind for name, study in studies.items()}
     assert set(kinds.values()) == {"points", "bars", "scatter", "curves"}
     assert (kinds["collapse"], kinds["teacher_curves"], kinds["patch_size"]) == ("curves", "curves", "scatter")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from dino.config import RunConfig, load_recipe
-from workflow.inputs.studies import Study, load_studies
-from workflow.results.claims import Measurement, evaluate, parse_claim, split_cell
+from workflow.inputs.claims import parse_claim, split_cell
+from workflow.inputs.studies import Study
+from workflow.results.claims import Measurement, evaluate
 
 Line = dict[str, str]
 
@@ -69,11 +70,6 @@ CONTRADICTED = {
     ("retrieval", "dino_vits16.retrieval_rparis6k.map_hard > supervised_vits16.retrieval_rparis6k.map_hard")
 }
 """Statements of the paper's text that its own table contradicts."""
-
-
-@pytest.fixture(scope="module")
-def studies(project_root: Path) -> dict[str, Study]:
-    return load_studies(project_root / "ablations")
 
 
 @pytest.fixture(scope="module")

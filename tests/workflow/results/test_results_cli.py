@@ -38,7 +38,7 @@ def test_unknown_study_comes_with_the_nearest(fresh: Path, capsys: pytest.Captur
 def test_planning_imports_none_of_the_heavy_packages():
     heavy = ("pandas", "seaborn", "matplotlib", "jinja2", "torch")
     code = f"""
-import sys, workflow.__main__, workflow.results.claims, workflow.inputs.studies
+import sys, workflow.__main__, workflow.planning.planner, workflow.inputs.studies
 workflow.__main__.build_parser()
 print([name for name in {heavy} if name in sys.modules])
 """

@@ -117,8 +117,7 @@ def _draw_panel(axes: Axes, panel: _Panel, results: StudyResults) -> None:
 
 
 def _is_share(results: StudyResults, metric: str) -> bool:
-    parts = results.study.means[metric.removeprefix("mean.")] if metric.startswith("mean.") else [metric]
-    return all("(%)" in metric_words(part) for part in parts)
+    return all("(%)" in metric_words(part) for part in results.study.parts_of(metric))
 
 
 def _draw_row(axes: Axes, height: int, row: ResultRow, colour: str, *, logarithmic: bool) -> None:
