@@ -28,7 +28,7 @@ OUR_ISSUE = re.compile(rf"\b(?:[Tt]he|[Tt]his|[Oo]ur){BREAK}issue(?!{BREAK}#\d)\
 LINK = re.compile(r"\[[^\]\n]*(?:\n[^\]\n]+)?\]\(([^)\s]+)\)")
 PATH = re.compile(rf"(?<![\w./<>{{}}$-])(?:{'|'.join(FOLDERS)})/[\w./*<>{{}},-]*")
 FILE_NAME = re.compile(r"(?<![\w./-])[\w-]+\.(?:md|smk|py)\b")
-DOTTED = re.compile(r"(?<![\w./<>{}$-])((?:dino|workflow)(?:\.[A-Za-z_]\w*)+)")
+DOTTED = re.compile(r"(?<![\w./<>{}$-])((?:dino|workflow)(?:\.(?!py\b)[A-Za-z_]\w*)+)")
 NAME = re.compile(r"(?<!`)`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\(\))?`(?!`)")
 """In single backticks, as docstrings write names of the code; values and file contents stand in double ones."""
 
