@@ -345,6 +345,12 @@ def load_recipe(name: str) -> dict[str, Any]:
 
     Raises:
         UserError: No recipe of that name (the nearest is suggested), or a wrong key in it.
+
+    Example:
+        >>> from dino.config import RunConfig, load_recipe
+        >>> config = RunConfig(**load_recipe("vits16_100ep"))
+        >>> config.arch, config.out_dim, config.num_local_crops
+        ('vit_small', 65536, 6)
     """
     path = RECIPES / f"{name}.yaml"
     if not path.is_file():

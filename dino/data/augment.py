@@ -172,7 +172,19 @@ def draw_colors(
 
 
 class MultiCrop:
-    """Turns images into the normalised view groups of a run's configuration."""
+    """Turns images into the normalised view groups of a run's configuration.
+
+    Example:
+        >>> import torch
+        >>> from dino.config import RunConfig
+        >>> from dino.data.augment import MultiCrop
+        >>> multi_crop = MultiCrop(RunConfig(global_crop_size=64, local_crop_size=32, num_local_crops=3))
+        >>> images = torch.randint(0, 256, (8, 3, 96, 96), dtype=torch.uint8)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> crops, colors = multi_crop.draw_crops(8, generator), multi_crop.draw_colors(8, generator)
+        >>> [group.shape for group in multi_crop.from_images(images, crops, colors)]  # 2 x 8 globals, 3 x 8 locals
+        [torch.Size([16, 3, 64, 64]), torch.Size([24, 3, 32, 32])]
+    """
 
     def __init__(self, config: RunConfig) -> None:
         self.groups = view_groups(view_kinds(config))

@@ -38,6 +38,18 @@ def build_backbone(
 
     Raises:
         UserError: An unknown architecture, or sizes that do not fit together.
+
+    Example:
+        >>> import torch
+        >>> from dino.models import build_backbone
+        >>> backbone = build_backbone(arch="vit_tiny", patch_size=16, img_size=224)
+        >>> images = torch.rand(2, 3, 224, 224)
+        >>> backbone(images).shape  # the feature: [CLS] after the final norm
+        torch.Size([2, 192])
+        >>> backbone.tokens(images).shape  # [CLS] and 14 x 14 patches
+        torch.Size([2, 197, 192])
+        >>> backbone.cls_attention(images).shape  # images, heads, patches
+        torch.Size([2, 3, 196])
     """
     if arch in CONVNETS:
         from dino.models.resnet import PooledResNet

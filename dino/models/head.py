@@ -70,6 +70,16 @@ class ProjectionHead(nn.Module):
         activation: ``gelu`` (exact) or ``relu``.
         norm_last_layer: Freezes the prototypes' gain at 1.
         predictor_dim: Hidden width of the predictor; None leaves it out.
+
+    Example:
+        >>> import torch
+        >>> from dino.models.head import ProjectionHead
+        >>> head = ProjectionHead(in_dim=192, out_dim=1024)
+        >>> head(torch.randn(8, 192)).shape
+        torch.Size([8, 1024])
+        >>> vectors = ProjectionHead(in_dim=192, out_dim=None)(torch.randn(8, 192))  # no prototypes
+        >>> vectors.shape, bool((vectors.norm(dim=-1) - 1).abs().max() < 1e-5)
+        (torch.Size([8, 256]), True)
     """
 
     def __init__(

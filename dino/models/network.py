@@ -46,6 +46,16 @@ def build_networks(config: RunConfig) -> tuple[Network, Network]:
 
     The teacher is an exact copy, without predictor, stochastic depth and gradients. The position tables fit the global
     crops.
+
+    Example:
+        >>> import torch
+        >>> from dino.config import RunConfig
+        >>> from dino.models import build_networks
+        >>> config = RunConfig(arch="vit_nano", patch_size=8, global_crop_size=32, local_crop_size=16, out_dim=64)
+        >>> student, teacher = build_networks(config)
+        >>> crops = [torch.randn(2 * 4, 3, 32, 32), torch.randn(6 * 4, 3, 16, 16)]  # 2 + 6 views of 4 images
+        >>> student(crops).shape, teacher(crops[:1]).shape
+        (torch.Size([32, 64]), torch.Size([8, 64]))
     """
     backbone = build_backbone(
         arch=config.arch,

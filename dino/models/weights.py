@@ -75,6 +75,16 @@ def load_backbone(
     Raises:
         UserError: The file is missing, unreadable, has no network ``key`` or another architecture; or ``arch`` is
             needed and was not given.
+
+    Example:
+        >>> import torch
+        >>> from dino.models import load_backbone
+        >>> backbone, info = load_backbone("random", arch="vit_tiny", patch_size=16)  # or a checkpoint's path
+        >>> info["layout"], info["embed_dim"], info["img_size"]
+        ('random', 192, 224)
+        >>> with torch.inference_mode():
+        ...     backbone(torch.rand(1, 3, 224, 224)).shape
+        torch.Size([1, 192])
     """
     if str(source) == RANDOM:
         return _random_backbone(arch=arch, patch_size=patch_size, config=config)

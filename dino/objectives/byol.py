@@ -29,6 +29,15 @@ class ByolObjective(Objective):
 
     Args:
         num_views: V, the two globals and the locals.
+
+    Example:
+        >>> import torch
+        >>> from dino.objectives.byol import ByolObjective
+        >>> vectors = torch.nn.functional.normalize(torch.randn(2 * 8, 16), dim=-1)
+        >>> swapped = vectors.roll(8, dims=0)  # each view's vectors are the other view's
+        >>> loss, _ = ByolObjective(num_views=2)(swapped, vectors, epoch=0)
+        >>> round(abs(loss.item()), 5)
+        0.0
     """
 
     prototypes = False

@@ -55,6 +55,20 @@ class DinoObjective(Objective):
         center_momentum: Weight of the old centre in the update.
         sinkhorn_temp: tau of ``softmax_batch`` and ``sinkhorn``.
         sinkhorn_iterations: Of ``sinkhorn``.
+
+    Example:
+        >>> import torch
+        >>> from dino.objectives.dino import DinoObjective
+        >>> objective = DinoObjective(out_dim=16, num_views=4)
+        >>> student = torch.randn(4 * 8, 16, requires_grad=True)  # 4 views of 8 images, 16 prototypes
+        >>> teacher = torch.randn(2 * 8, 16)  # of the two globals
+        >>> loss, statistics = objective(student, teacher, epoch=0, with_stats=True)
+        >>> loss.backward()
+        >>> list(statistics)
+        ['teacher_entropy', 'kl', 'output_std']
+        >>> objective.step()  # after the optimizer's: moves the centre
+        >>> torch.allclose(objective.center, 0.1 * teacher.mean(0), atol=1e-6)
+        True
     """
 
     center: Tensor

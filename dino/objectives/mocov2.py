@@ -42,6 +42,16 @@ class MocoObjective(Objective):
         dim: D.
         queue_size: Number of negatives.
         temperature: T.
+
+    Example:
+        >>> import torch
+        >>> from dino.objectives.mocov2 import MocoObjective
+        >>> objective = MocoObjective(num_views=2, dim=16, queue_size=64)
+        >>> keys = torch.nn.functional.normalize(torch.randn(2 * 8, 16), dim=-1)
+        >>> loss, _ = objective(keys.roll(8, dims=0), keys, epoch=0)
+        >>> objective.step()  # the 16 keys replace the oldest of the queue
+        >>> torch.equal(objective.queue[:16], keys)
+        True
     """
 
     prototypes = False

@@ -35,6 +35,13 @@ class SwavObjective(Objective):
         student_temp: tau.
         sinkhorn_temp: epsilon.
         sinkhorn_iterations: Of Sinkhorn-Knopp.
+
+    Example:
+        >>> import torch
+        >>> from dino.objectives.swav import SwavObjective
+        >>> student, teacher = torch.randn(4 * 8, 16, requires_grad=True), torch.randn(2 * 8, 16)
+        >>> loss, _ = SwavObjective(num_views=4)(student, teacher, epoch=0)
+        >>> loss.backward()
     """
 
     def __init__(

@@ -43,6 +43,14 @@ class Journal:
 
     Raises:
         UserError: The folder cannot be written.
+
+    Example:
+        >>> from dino.running.journal import Journal, read
+        >>> with Journal("run") as journal:
+        ...     journal.log(step=10, epoch=0.5, metrics={"loss": 5.25})
+        ...     journal.log(step=20, epoch=1.0, metrics={"loss": 4.75})
+        >>> [(record.step, record.metrics["loss"]) for record in read("run")]
+        [(10, 5.25), (20, 4.75)]
     """
 
     def __init__(self, run_dir: str | os.PathLike[str], *, name: str = JOURNAL) -> None:

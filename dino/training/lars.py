@@ -27,6 +27,18 @@ class LARS(torch.optim.Optimizer):
         momentum: Of the running sum of gradients.
         weight_decay: wd.
         trust_coefficient: trust.
+
+    Example:
+        >>> import torch
+        >>> from dino.training.lars import LARS
+        >>> layer = torch.nn.Linear(4, 4)
+        >>> before = layer.weight.detach().clone()
+        >>> optimizer = LARS(layer.parameters(), lr=1.0)
+        >>> layer(torch.randn(8, 4)).square().mean().backward()
+        >>> optimizer.step()
+        >>> moved = (layer.weight - before).norm() / before.norm()
+        >>> round(moved.item(), 5)  # lr x trust, whatever the gradient's size
+        0.001
     """
 
     def __init__(

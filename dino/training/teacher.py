@@ -16,6 +16,17 @@ class Teacher:
     """The momentum teacher, and the base of the other rules.
 
     `before_step` is called when gradients are ready, `after_step` when the student has moved.
+
+    Example:
+        >>> import torch
+        >>> from dino.training.teacher import Teacher
+        >>> student, teacher = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+        >>> rule = Teacher(student, teacher)
+        >>> rule.start()  # an exact copy
+        >>> _ = torch.nn.init.ones_(student.weight), torch.nn.init.zeros_(teacher.weight)
+        >>> rule.after_step(momentum=0.996, ends_epoch=False)
+        >>> round(teacher.weight.mean().item(), 5)
+        0.004
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:

@@ -63,6 +63,16 @@ def score_knn(
 
     Raises:
         UserError: Empty sets, a k beyond the training set, unequal widths or lengths, or a wrong temperature.
+
+    Example:
+        >>> import torch
+        >>> from dino.evaluation.knn.votes import score_knn
+        >>> centres = 3 * torch.randn(5, 32)  # five classes that are easily told apart
+        >>> train_labels, test_labels = torch.arange(100) % 5, torch.arange(50) % 5
+        >>> train, test = (centres[y] + torch.randn(len(y), 32) for y in (train_labels, test_labels))
+        >>> scores = score_knn(train, train_labels, test, test_labels, ks=[10, 20])
+        >>> scores[20].top1
+        100.0
     """
     _check(train_features, train_labels, test_features, test_labels, ks, temperature)
     if not normalised:
