@@ -29,11 +29,7 @@ def call(folder: Path) -> subprocess.CompletedProcess[str]:
 def environment(folder: Path) -> dict[str, str]:
     # Not activated: `snakemake` alone has to find `dino` and `python` beside itself.
     path = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if part != str(BIN))
-    return os.environ | {
-        "PATH": path,
-        "DINO_DATASETS": str(folder / "dino/datasets"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
+    return os.environ | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 @pytest.fixture(scope="module")

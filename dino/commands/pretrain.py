@@ -161,7 +161,7 @@ def _train(
         if options.tracking == "online":
             from dino.tracking.watcher import start_watcher
 
-            mirror = start_watcher([options.run_dir], names=options.names)  # ends by itself when this process does
+            mirror = start_watcher(options.run_dir, names=options.names)  # ends by itself when this process does
     with sampler:
         training.run(stop)
     _report(options.run_dir, config, world, device, digest=loader.digest if loader else None)

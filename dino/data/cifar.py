@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,24 +10,8 @@ from typing import Any
 import numpy as np
 
 from dino.data.folder import LabelledImages
+from dino.data.plain_pickle import RefusedName, unpickle_plain
 from dino.errors import UserError
-
-_ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("_codecs", "encode"),
-}
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Rebuilds arrays and plain containers; whatever else a file asks for is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"refused {module}.{name}")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
 @dataclass(frozen=True)
@@ -79,10 +61,14 @@ class Cifar:
 
     def _content(self, path: Path) -> dict[bytes, Any]:
         try:
-            content = _ArraysOnly(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+            data = path.read_bytes()
         except FileNotFoundError:
             raise UserError(f"{path}: missing; download {self.title} again") from None
-        except (pickle.UnpicklingError, EOFError, ValueError, IndexError) as error:
+        try:
+            content = unpickle_plain(data, encoding="bytes")
+        except RefusedName as refused:
+            raise UserError(f"{path} is damaged (refused {refused}); download {self.title} again") from None
+        except Exception as error:  # damaged bytes can fail anywhere in the reader
             raise UserError(f"{path} is damaged ({error}); download {self.title} again") from None
         if not isinstance(content, dict):
             raise UserError(f"{path} is damaged; download {self.title} again")

@@ -18,9 +18,8 @@ def copy_project(folder: Path) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Variables by which the copy's data sets and tracking store are used, and not the checkout's."""
+    """Variables by which the copy's tracking store is used, and not the checkout's."""
     return {
-        "DINO_DATASETS": str(folder / "workflow" / "datasets"),
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         "PYTHONDONTWRITEBYTECODE": "1",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -15,13 +16,13 @@ from snakemake.exceptions import WorkflowError
 
 from dino.errors import UserError
 from dino.files import write_json
+from dino.tracking.watcher import LOG, start_watcher, stop_watcher
 from workflow.inputs.call import Settings, read_settings
 from workflow.planning.plan import Plan
 from workflow.planning.planner import Planner
 from workflow.session import stale_locks
 from workflow.session.provenance import commit, machine
 from workflow.session.warm import WarmProcesses, warm_starts_work
-from workflow.session.watcher import Watcher
 
 
 class Session:
@@ -30,7 +31,8 @@ class Session:
     def __init__(self, settings: Settings, planner: Planner):
         self.settings = settings
         self.planner = planner
-        self.watchers: list[Watcher] = []
+        self.watchers: dict[Path, subprocess.Popen[bytes]] = {}
+        """`dino sync --watch` of each folder of results."""
         self.warm: WarmProcesses | None = None
         self._started = time.time()
 
@@ -62,16 +64,17 @@ class Session:
             results = Path("results") / plan.scale.name
             names = results / "runs" / "names.json"
             write_json(names, merge_names(_read_names(names), plan))
-            if self.settings.tracking == "on" and results not in [watcher.results for watcher in self.watchers]:
-                self.watchers.append(Watcher.start(results, names))
+            if self.settings.tracking == "on" and results not in self.watchers:
+                self.watchers[results] = start_watcher(results, names=names, log=results / "logs" / LOG)
 
     def finish(self, *, failed: bool = False) -> None:
         """Wait for the last points to be delivered, and say where the results are."""
         if self.warm is not None:
             self.warm.stop()
-        for watcher in self.watchers:
-            if problem := watcher.stop():
-                _say(problem)
+        for results, watcher in self.watchers.items():
+            if problem := stop_watcher(watcher):
+                by_hand = f"`dino sync {results}` delivers what is missing; see {results / 'logs' / LOG}"
+                _say(f"tracking: {problem}. {by_hand}")
         if failed:
             _say("Some jobs failed; their logs stand above. What is done is kept: the same command again goes on.")
         for plan in self.planner.plans:

@@ -144,7 +144,7 @@ def test_a_watch_follows_the_run_and_sigterm_brings_the_last_points(run_dir, tmp
 
 def test_a_started_watcher_outlives_its_parent_for_one_pass(run_dir, tmp_path):
     parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    watcher = start_watcher([run_dir], parent=parent.pid)
+    watcher = start_watcher(run_dir, parent=parent.pid)
     try:
         assert os.getsid(watcher.pid) != os.getsid(os.getpid())
         parent.communicate()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,29 +15,13 @@ from scipy.io import savemat
 
 from dino.data.datasets import ImageSet, resolve_dataset
 from dino.errors import UserError
+from tests.dino.data.python2 import python2_pickle
 
 
 def write_jpeg(path: Path, value: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(value).integers(0, 256, (10, 12, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
-
-
-class Python2(pickle._Pickler):
-    """Writes bytes as Python 2's strings, which is what the publishers' files hold."""
-
-    dispatch = pickle._Pickler.dispatch.copy()  # type: ignore[attr-defined]
-
-    def save_string(self, value: bytes) -> None:
-        self.write(b"T" + struct.pack("<i", len(value)) + value)  # type: ignore[attr-defined]
-
-    dispatch[bytes] = save_string
-
-
-def python2_pickle(value: Any) -> bytes:
-    buffer = io.BytesIO()
-    Python2(buffer, protocol=2).dump(value)
-    return buffer.getvalue()
 
 
 def cifar100(root: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dino.data.plain_pickle import PlainArray, load_plain_pickle
+from dino.data.plain_pickle import PlainArray, RefusedName, load_plain_pickle, unpickle_plain
 from dino.errors import UserError
+from tests.dino.data.python2 import python2_pickle
 
 PLAIN = {
     "imlist": ["a", "b"],
@@ -56,6 +57,24 @@ def test_arrays_come_back(tmp_path: Path, array: np.ndarray, protocol: int) -> N
     assert isinstance(read["easy"], PlainArray)
     assert read["easy"].tolist() == array.tolist()
     assert read["one"].tolist() == array[:1].tolist()
+
+
+def test_strings_of_python_2_are_text_or_the_bytes_that_they_were() -> None:
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    data = python2_pickle({"data": pixels, "names": ["cat", "dog"]})
+    as_text, as_bytes = unpickle_plain(data, encoding="latin1"), unpickle_plain(data, encoding="bytes")
+    assert as_text["names"] == ["cat", "dog"]
+    assert as_bytes[b"names"] == [b"cat", b"dog"]
+    np.testing.assert_array_equal(np.asarray(as_text["data"]), pixels)
+    np.testing.assert_array_equal(np.asarray(as_bytes[b"data"], dtype=np.int64), pixels)
+
+
+def test_names_are_refused_where_strings_are_bytes_too() -> None:
+    with pytest.raises(RefusedName, match="system"):
+        unpickle_plain(pickle.dumps({b"data": os.system}), encoding="bytes")
+    objects = python2_pickle(np.array([{"a": 1}]))
+    with pytest.raises(RefusedName, match=r"numpy\.dtype\('O8'\)"):
+        unpickle_plain(objects, encoding="bytes")
 
 
 def test_numpy_scalars_come_back_as_numbers(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def fake_environment(folder: Path) -> dict[str, str]:
     return os.environ | {
         "PATH": path,
         "FAKE_CALLS": str(folder / "calls.txt"),
-        "DINO_DATASETS": str(folder / "workflow" / "datasets"),
+        "DINO_DATASETS": str(folder / "datasets"),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
@@ -112,6 +112,7 @@ def copy_project(root: Path, folder: Path) -> None:
     ignore = shutil.ignore_patterns("__pycache__")
     for name in ("workflow", "ablations", "profiles"):
         shutil.copytree(root / name, folder / name, ignore=ignore)
+    shutil.copytree(root / "dino" / "datasets", folder / "datasets")
 
 
 @pytest.fixture
@@ -251,7 +252,7 @@ def test_changed_neighbours_evaluate_again_but_extract_nothing(done: Path):
 
 
 def test_other_generated_images_are_other_runs(done: Path):
-    path = done / "workflow" / "datasets" / "world-smoke.yaml"
+    path = done / "datasets" / "world-smoke.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("seed: 0", "seed: 1"), encoding="utf-8")
     output = snakemake(done, "-n")
     counts = jobs(output)

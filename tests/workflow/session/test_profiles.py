@@ -36,10 +36,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Pat
 
 
 def dry_run(folder: Path, *options: str) -> str:
-    environment = os.environ | {
-        "DINO_DATA_PATHS": str(folder / "data-paths.yaml"),
-        "DINO_DATASETS": str(folder / "workflow" / "datasets"),
-    }
+    environment = os.environ | {"DINO_DATA_PATHS": str(folder / "data-paths.yaml")}
     command = [str(BIN / "snakemake"), "-n", *options]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""One call of snakemake: settings, names for people, the watcher beside it, and locks that nobody holds."""
+"""One call of snakemake: settings, names for people, the mirror beside it, and locks that nobody holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,9 @@ import pytest
 from dino.errors import UserError
 from workflow.inputs.call import headline_studies, load_settings, read_settings
 from workflow.planning.plan import make_plan
+from workflow.planning.planner import Planner
 from workflow.session import stale_locks
-from workflow.session.session import merge_names
-from workflow.session.watcher import Watcher
+from workflow.session.session import Session, merge_names
 
 HEADLINE = {"headline": ["teacher"]}
 
@@ -68,30 +67,16 @@ def test_renamed_row_loses_its_old_name(project, edit):
     assert "Momentum" not in labels
 
 
-def sleeper(handler: str) -> subprocess.Popen[bytes]:
-    code = f"import signal, sys, time; signal.signal(signal.SIGTERM, {handler}); print(flush=True); time.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdout is not None
-    process.stdout.readline()  # the handler stands
-    return process
-
-
-def test_watcher_is_asked_for_a_last_pass_and_waited_for():
-    process = sleeper("lambda *_: sys.exit(0)")
-    assert Watcher(Path("results/smoke"), process).stop(seconds=20) is None
-    assert process.returncode == 0
-
-
-def test_watcher_that_failed_or_hangs_stops_nobody_and_is_named():
-    failed = Watcher(Path("results/smoke"), sleeper("lambda *_: sys.exit(3)"))
-    assert "status 3" in str(failed.stop(seconds=20))
-    process = sleeper("signal.SIG_IGN")
-    start = time.monotonic()
-    message = Watcher(Path("results/smoke"), process).stop(seconds=0.2)
-    assert time.monotonic() - start < 10
-    assert "dino sync results/smoke" in str(message)
-    process.kill()
-    process.wait()
+def test_a_mirror_that_did_not_end_well_is_named_with_the_way_out(project, capsys):
+    settings = load_settings(project, scale="smoke", seeds=1)
+    session = Session(settings, Planner(root=project, settings=settings))
+    mirror = subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(3)"])
+    mirror.wait()
+    session.watchers[Path("results/smoke")] = mirror
+    session.finish()
+    said = capsys.readouterr().err
+    assert "status 3" in said
+    assert "`dino sync results/smoke` delivers what is missing; see results/smoke/logs/sync.log" in said
 
 
 CLAIM = "import time; from workflow.session.stale_locks import claim; claim(); print(flush=True); time.sleep(60)"
