@@ -19,7 +19,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dino.errors import UserError
-from dino.objectives.factory import OBJECTIVES
+from dino.objectives import OBJECTIVES
 
 CODE_VERSION: dict[str, int] = {
     "pretrain": 1,
@@ -108,7 +108,7 @@ class RunConfig(BaseModel):
 
     # --- objective and teacher (paper.md, A.4, A.5, B.2) --------------------------------------------------------------
     objective: ObjectiveName = "dino"
-    """A name of `dino.objectives.factory.OBJECTIVES`, or ``supervised``."""
+    """A name of `dino.objectives.OBJECTIVES`, or ``supervised``."""
     loss: Literal["ce", "mse"] = "ce"
     """DINO only: cross-entropy of softmaxes, or the mean squared error of Tables 7 and 14 (no temperatures)."""
     centering: Literal["center", "softmax_batch", "sinkhorn", "none"] = "center"

@@ -75,7 +75,7 @@ class PlainArray:
         _version, shape, element, by_columns, data = state
         self._values = element.decode(data).reshape(shape, order="F" if by_columns else "C")
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array([] if self._values is None else self._values, dtype=dtype, copy=copy)
 
     def tolist(self) -> Any:

@@ -13,8 +13,6 @@ from dino.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from dino.evaluation.features.extraction import FeatureSettings
-
 
 def add_runtime_arguments(parser: argparse.ArgumentParser) -> None:
     """``--device``, ``--threads``, ``--seed``, ``--tracking`` and ``--quiet``."""
@@ -113,27 +111,6 @@ def set_up_torch(device: str, threads: int | None) -> torch.device:
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices here; use --device cpu")
     return chosen
-
-
-def feature_settings(options: argparse.Namespace) -> FeatureSettings:
-    """What the arguments of `add_features_arguments` and `add_runtime_arguments` ask for."""
-    from dino.evaluation.features.extraction import FeatureSettings
-
-    return FeatureSettings(
-        checkpoint=options.checkpoint,
-        data=options.data,
-        device=set_up_torch(options.device, options.threads),
-        key=options.checkpoint_key,
-        config=options.config,
-        arch=options.arch,
-        patch_size=options.patch_size,
-        seed=options.seed,
-        image_size=options.image_size,
-        resize=options.resize,
-        precision=options.precision,
-        batch_size=options.batch_size,
-        workers=options.workers,
-    )
 
 
 def reuse_freed_memory() -> None:

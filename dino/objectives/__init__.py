@@ -1,5 +1,12 @@
-"""Objectives: what the student's and the teacher's outputs are compared by. Importing the package imports no torch."""
+"""What student and teacher are compared by (paper.md, A.5 and B.2), and which objectives there are.
 
-from dino.objectives.factory import build_objective
+The table stands here, where `dino.config` reads it without torch; `dino.objectives.factory` makes them.
+"""
 
-__all__ = ["build_objective"]
+OBJECTIVES: dict[str, str] = {
+    "dino": "dino.objectives.dino:DinoObjective",
+    "byol": "dino.objectives.byol:ByolObjective",
+    "mocov2": "dino.objectives.mocov2:MocoObjective",
+    "swav": "dino.objectives.swav:SwavObjective",
+}
+"""``module:class`` by name; each is imported when it is asked for. `RunConfig.objective` takes these names."""

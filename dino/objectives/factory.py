@@ -1,23 +1,13 @@
-"""The one place that knows which objectives there are; each is imported when it is asked for."""
+"""Making the objective that a configuration names."""
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
+from dino.config import RunConfig
 from dino.errors import UserError
-
-if TYPE_CHECKING:
-    from dino.config import RunConfig
-    from dino.objectives.objective import Objective
-
-OBJECTIVES: dict[str, str] = {
-    "dino": "dino.objectives.dino:DinoObjective",
-    "byol": "dino.objectives.byol:ByolObjective",
-    "mocov2": "dino.objectives.mocov2:MocoObjective",
-    "swav": "dino.objectives.swav:SwavObjective",
-}
-"""``module:class`` by name. `RunConfig.objective` takes these names."""
+from dino.objectives import OBJECTIVES
+from dino.objectives.objective import Objective
 
 
 def objective_class(name: str) -> type[Objective]:

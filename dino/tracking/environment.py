@@ -1,4 +1,4 @@
-"""Where and with which code a job runs: ``environment.json`` in the run directory."""
+"""Where and with which code something runs: ``environment.json`` in a run directory, and in words for a page."""
 
 from __future__ import annotations
 
@@ -56,6 +56,27 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
         return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):  # no git, no checkout, or a disk that takes too long
         return None, None
+
+
+def commit_in_words(folder: Path) -> str:
+    """The commit of the checkout ``folder``, with a word where files were changed since; ``unknown`` outside of git."""
+    commit, changed = git_state(folder.resolve())
+    if commit is None:
+        return "unknown"
+    return f"{commit[:12]}, with local changes" if changed else commit[:12]
+
+
+def machine_in_words() -> str:
+    """This machine in a few words: system, processor, cores."""
+    processor, cores = platform.machine(), os.cpu_count() or 1
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        models = [
+            line.split(":", 1)[1].strip() for line in information.read_text().splitlines() if "model name" in line
+        ]
+        processor = models[0] if models else processor
+    count = f"{cores} core{'' if cores == 1 else 's'}"
+    return f"{platform.system()}, {processor}, {count}, Python {platform.python_version()}"
 
 
 def _git(folder: Path, *arguments: str) -> str:

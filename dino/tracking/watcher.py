@@ -28,7 +28,7 @@ def start_watcher(
 ) -> subprocess.Popen[bytes]:
     """Start ``dino sync --watch`` on ``folder``; it ends with a last pass on SIGTERM, or when ``parent`` is gone.
 
-    It has a session of its own, so that Ctrl-C in the terminal reaches the jobs and not the delivery of what they wrote.
+    It has a session of its own, so that Ctrl-C ends jobs and not the delivery of what they wrote.
 
     Args:
         folder: A run directory or a folder of results.

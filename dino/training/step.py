@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dino.config import RunConfig
-from dino.objectives import build_objective
+from dino.objectives.factory import build_objective
 from dino.running.distributed import World, has_batch_norm
 from dino.running.precision import autocast, build_scaler
 from dino.training import optim

@@ -1,1 +1,1 @@
-"""One call of `snakemake` around its jobs: locks, bounds, provenance, the mirror to MLflow."""
+"""One call of `snakemake` around its jobs: locks, bounds, warm processes, the mirror to MLflow."""

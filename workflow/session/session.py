@@ -16,12 +16,12 @@ from snakemake.exceptions import WorkflowError
 
 from dino.errors import UserError
 from dino.files import write_json
+from dino.tracking.environment import commit_in_words, machine_in_words
 from dino.tracking.watcher import LOG, start_watcher, stop_watcher
 from workflow.inputs.call import Settings, read_settings
 from workflow.planning.plan import Plan
 from workflow.planning.planner import Planner
 from workflow.session import stale_locks
-from workflow.session.provenance import commit, machine
 from workflow.session.warm import WarmProcesses, warm_starts_work
 
 
@@ -90,8 +90,8 @@ class Session:
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
             "seconds": round(time.time() - self._started, 1),
             "failed": failed,
-            "commit": commit(self.planner.root),
-            "machine": machine(),
+            "commit": commit_in_words(self.planner.root),
+            "machine": machine_in_words(),
         }
         with open(results / "sessions.jsonl", "a", encoding="utf-8") as handle:
             handle.write(json.dumps(record) + "\n")

@@ -26,7 +26,6 @@ def run(options: argparse.Namespace) -> None:
         raise UserError(f"{len(splits)} --split but {len(options.output)} --output: give one for each of the other")
     if len(set(options.output)) < len(options.output):
         raise UserError("two --output name the same file")
-    from dino.evaluation.features.extraction import write_split_features
-    from dino.evaluation.runtime import feature_settings
+    from dino.evaluation.features.extraction import feature_settings, write_split_features
 
     write_split_features(feature_settings(options), list(zip(splits, options.output, strict=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 import time
@@ -19,7 +20,7 @@ from dino.data import EvalImages, ImageSet, resolve_dataset
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity, load_evaluated
 from dino.evaluation.features.files import FeatureData, FeatureMeta, Preprocessing, read_meta, write_features
-from dino.evaluation.runtime import device_name
+from dino.evaluation.runtime import device_name, set_up_torch
 from dino.evaluation.scoring.neighbours import full_precision_products
 from dino.log import logger, track
 from dino.metrics import (
@@ -56,6 +57,25 @@ class FeatureSettings:
     precision: str = "fp32"
     batch_size: int = 128
     workers: int | None = None
+
+
+def feature_settings(options: argparse.Namespace) -> FeatureSettings:
+    """What the arguments of `add_features_arguments` and `add_runtime_arguments` ask for."""
+    return FeatureSettings(
+        checkpoint=options.checkpoint,
+        data=options.data,
+        device=set_up_torch(options.device, options.threads),
+        key=options.checkpoint_key,
+        config=options.config,
+        arch=options.arch,
+        patch_size=options.patch_size,
+        seed=options.seed,
+        image_size=options.image_size,
+        resize=options.resize,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        workers=options.workers,
+    )
 
 
 def write_split_features(settings: FeatureSettings, outputs: Sequence[tuple[str, str | Path]]) -> None:

@@ -43,10 +43,6 @@ class FeaturePair:
             return len(self.train.meta.data.classes)
         return len(np.unique(self.train.labels))
 
-    def class_name(self, label: int) -> str:
-        """For messages: a class's quoted name, or its number."""
-        return _class_name(self.test, label)
-
 
 def make_pair(
     train: FeatureSet, test: FeatureSet, *, subset: Subset | None = None, started: float | None = None
@@ -76,8 +72,7 @@ def read_pair(options: argparse.Namespace) -> FeaturePair:
     if options.checkpoint is None:
         train = read_features(options.train_features, with_paths=with_paths)
         return make_pair(train, read_features(options.test_features), subset=subset, started=started)
-    from dino.evaluation.features.extraction import write_split_features
-    from dino.evaluation.runtime import feature_settings
+    from dino.evaluation.features.extraction import feature_settings, write_split_features
 
     splits = [options.train_split, options.test_split]
     with tempfile.TemporaryDirectory() as temporary:

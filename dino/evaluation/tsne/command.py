@@ -80,8 +80,7 @@ def _features(options: argparse.Namespace) -> FeatureSet:
 
     if options.features is not None:
         return read_features(options.features)
-    from dino.evaluation.features.extraction import write_split_features
-    from dino.evaluation.runtime import feature_settings
+    from dino.evaluation.features.extraction import feature_settings, write_split_features
 
     with tempfile.TemporaryDirectory() as temporary:
         target = Path(temporary) / "features.npz"

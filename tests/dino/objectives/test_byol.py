@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from dino.config import RunConfig
 from dino.models import build_networks
-from dino.objectives import build_objective
 from dino.objectives.byol import ByolObjective
+from dino.objectives.factory import build_objective
 from tests.dino.objectives import reference
 from tests.dino.training.tiny import tiny_config
 

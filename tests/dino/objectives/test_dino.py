@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dino.config import RunConfig
-from dino.objectives import build_objective
 from dino.objectives.dino import DinoObjective, teacher_temperatures
+from dino.objectives.factory import build_objective
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

@@ -11,8 +11,8 @@ import yaml
 from dino.config import RunConfig, build_config, fingerprint, load_config
 from dino.errors import UserError
 from dino.models import build_networks
-from dino.objectives import build_objective
-from dino.objectives.factory import OBJECTIVES, objective_class
+from dino.objectives import OBJECTIVES
+from dino.objectives.factory import build_objective, objective_class
 from dino.objectives.pairing import by_view, pair_weights, summed_targets
 from dino.running.checkpoint import read_checkpoint
 from dino.running.journal import read

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from dino.objectives import build_objective
+from dino.objectives.factory import build_objective
 from dino.objectives.mocov2 import MocoObjective
 from dino.running.distributed import find_world, start_process_group, stop_process_group
 from tests.dino.objectives import reference

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dino.objectives import build_objective
+from dino.objectives.factory import build_objective
 from dino.objectives.swav import SwavObjective
 from tests.dino.objectives import reference
 from tests.dino.training.tiny import tiny_config

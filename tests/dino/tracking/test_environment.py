@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 
-from dino.tracking.environment import git_state, record_environment
+from dino.tracking.environment import commit_in_words, git_state, record_environment
 
 
 def git(folder, *arguments):
@@ -32,12 +32,15 @@ def test_a_changed_checkout_is_dirty_and_untracked_files_do_not_count(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     commit, dirty = git_state(tmp_path)
     assert (len(commit), dirty) == (40, False)
+    assert commit_in_words(tmp_path) == commit[:12]
     (tmp_path / "a.py").write_text("2")
     assert git_state(tmp_path) == (commit, True)
+    assert commit_in_words(tmp_path) == f"{commit[:12]}, with local changes"
 
 
 def test_outside_a_checkout_or_inside_another_projects_nothing_is_claimed(tmp_path):
     assert git_state(tmp_path) == (None, None)
+    assert commit_in_words(tmp_path) == "unknown"
     git(tmp_path, "init")
     (tmp_path / "a.py").write_text("1")
     git(tmp_path, "add", "a.py")

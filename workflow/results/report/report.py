@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from dino.files import write_text
+from dino.tracking.environment import commit_in_words, machine_in_words
 from workflow.inputs.studies import study_names
 from workflow.results.report.section import href, study_section, tally
 from workflow.results.summary import StudyResults, summarise
 from workflow.results.verdicts import GLOSSARY, TONES, Kind
 from workflow.results.words import GRID_LEGEND
-from workflow.session.provenance import commit, machine
 
 if TYPE_CHECKING:
     from workflow.planning.plan import Plan
@@ -96,8 +96,8 @@ def _facts(plan: Plan, results: list[StudyResults], root: Path) -> list[tuple[st
         ("Evaluation", duration(sum(file.seconds for file in evaluations.values()))),
         ("Device", ", ".join(devices) or "–"),
         ("Measured", " to ".join(sorted({min(measured), max(measured)})) if measured else "–"),
-        ("Commit", commit(root)),
-        ("Page made on", machine()),
+        ("Commit", commit_in_words(root)),
+        ("Page made on", machine_in_words()),
     ]
     return lines
 

@@ -8,7 +8,7 @@ import pytest
 from fake_runs import hand_made
 
 from workflow.planning.plan import Plan
-from workflow.results.report.report import commit, duration, write_report
+from workflow.results.report.report import duration, write_report
 from workflow.results.summary import summarise
 from workflow.results.tables.tables import write_tables
 from workflow.results.words import number
@@ -145,8 +145,3 @@ def test_a_page_without_any_run_says_so(tmp_path: Path):
 )
 def test_durations_read_well(seconds: float, text: str):
     assert duration(seconds) == text
-
-
-def test_commit_of_a_checkout_and_of_a_plain_folder(project_root: Path, tmp_path: Path):
-    assert commit(tmp_path) == "unknown"
-    assert re.fullmatch(r"unknown|[0-9a-f]{12}(, with local changes)?", commit(project_root))
