@@ -5,14 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from snakemake_executor_plugin_submitit.commands import CommandLine
-from snakemake_executor_plugin_submitit.plans import Plan, batches, unique_name
+from snakemake_executor_plugin_submitit.plans import CommandLine, JobPlan, batches, unique_name
 from snakemake_executor_plugin_submitit.resources import Request
 from snakemake_executor_plugin_submitit.settings import ExecutorSettings
 
 
-def plan(rule: str = "knn", *, group: bool = False, nested: bool = False, **asked: Any) -> Plan:
-    return Plan(
+def plan(rule: str = "knn", *, group: bool = False, nested: bool = False, **asked: Any) -> JobPlan:
+    return JobPlan(
         job=SimpleNamespace(is_group=lambda: group),
         request=Request(**{"runtime_min": 10, "cpus_per_task": 1, **asked}),
         line=CommandLine(command="true", shell="/bin/sh", nested=nested, identity="true"),
@@ -20,7 +19,7 @@ def plan(rule: str = "knn", *, group: bool = False, nested: bool = False, **aske
     )
 
 
-def sizes(plans: list[Plan], **settings: Any) -> list[int]:
+def sizes(plans: list[JobPlan], **settings: Any) -> list[int]:
     return [len(batch) for batch in batches(plans, ExecutorSettings(**settings))]
 
 

@@ -1,19 +1,26 @@
-"""What Slurm says, and what is concluded from it."""
+"""What Slurm and a job's files say, and what is concluded from it."""
 
 from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
 
 import pytest
 from snakemake_executor_plugin_submitit.states import (
     JobState,
+    JobStatus,
     Judgement,
     Outcome,
-    Verdict,
     expand_job_ids,
+    failed_task,
     judge,
     merge_states,
+    outcome_of,
     parse_sacct,
     parse_squeue,
 )
+from submitit.core.utils import JobPaths
 
 SUCCESS, ERROR = Outcome(success=True), Outcome(success=False, message="exit status 3")
 
@@ -74,40 +81,40 @@ def test_the_queue_is_believed_about_what_lives_and_the_books_about_ends() -> No
 
 
 def test_a_result_is_enough_for_success() -> None:
-    assert decide(SUCCESS, None).verdict is Verdict.SUCCEEDED
-    assert decide(SUCCESS, RUNS).verdict is Verdict.SUCCEEDED
+    assert decide(SUCCESS, None).status is JobStatus.SUCCEEDED
+    assert decide(SUCCESS, RUNS).status is JobStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize("state", [RUNS, WAITS, None])
 def test_without_a_result_a_job_runs_as_long_as_nothing_else_is_known(state: JobState | None) -> None:
-    assert decide(None, state).verdict is Verdict.RUNNING
+    assert decide(None, state).status is JobStatus.RUNNING
 
 
 def test_an_error_counts_once_the_job_has_ended() -> None:
-    assert decide(ERROR, RUNS).verdict is Verdict.RUNNING
-    assert decide(ERROR, ended("FAILED", nodes="n1")) == Judgement(Verdict.FAILED, "exit status 3 (on n1)")
+    assert decide(ERROR, RUNS).status is JobStatus.RUNNING
+    assert decide(ERROR, ended("FAILED", nodes="n1")) == Judgement(JobStatus.FAILED, "exit status 3 (on n1)")
 
 
 def test_an_error_of_a_requeued_job_is_forgotten() -> None:
-    assert decide(ERROR, WAITS) == Judgement(Verdict.RUNNING, stale_error=True)
+    assert decide(ERROR, WAITS) == Judgement(JobStatus.RUNNING, stale_error=True)
 
 
 def test_a_job_that_fails_but_does_not_end_is_cancelled() -> None:
-    assert decide(ERROR, RUNS, 1000) == Judgement(Verdict.FAILED, "exit status 3", cancel=True)
+    assert decide(ERROR, RUNS, 1000) == Judgement(JobStatus.FAILED, "exit status 3", cancel=True)
 
 
 def test_a_vanished_job_fails_after_a_while() -> None:
-    assert decide(None, None, 99).verdict is Verdict.RUNNING
+    assert decide(None, None, 99).status is JobStatus.RUNNING
     lost = decide(None, None, 101)
-    assert lost.verdict is Verdict.FAILED
+    assert lost.status is JobStatus.FAILED
     assert "vanished" in lost.reason
 
 
 def test_a_result_may_be_late() -> None:
-    assert decide(None, ended("FAILED"), 4).verdict is Verdict.RUNNING
-    assert decide(None, ended("FAILED"), 6).verdict is Verdict.FAILED
-    assert decide(None, ended("COMPLETED"), 30).verdict is Verdict.RUNNING
-    assert decide(None, ended("NODE_FAIL"), 30).verdict is Verdict.RUNNING, "Slurm may be about to requeue it"
+    assert decide(None, ended("FAILED"), 4).status is JobStatus.RUNNING
+    assert decide(None, ended("FAILED"), 6).status is JobStatus.FAILED
+    assert decide(None, ended("COMPLETED"), 30).status is JobStatus.RUNNING
+    assert decide(None, ended("NODE_FAIL"), 30).status is JobStatus.RUNNING, "Slurm may be about to requeue it"
 
 
 @pytest.mark.parametrize(
@@ -125,3 +132,32 @@ def test_a_result_may_be_late() -> None:
 )
 def test_reasons_are_words(state: JobState, reason: str) -> None:
     assert decide(None, state, 100).reason == reason
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> list[JobPaths]:
+    return [JobPaths(tmp_path, job_id="7", task_id=task) for task in range(3)]
+
+
+def leave(paths: JobPaths, kind: str, value: object, second: int) -> None:
+    paths.result_pickle.write_bytes(pickle.dumps((kind, value)))
+    os.utime(paths.result_pickle, (second, second))
+
+
+def test_a_job_without_errors_has_no_failed_task(tasks: list[JobPaths]) -> None:
+    assert failed_task(tasks) is None
+    leave(tasks[1], "success", {"host": "n1"}, 5)
+    assert failed_task(tasks) is None
+
+
+def test_the_task_that_failed_first_is_named_not_those_that_missed_it(tasks: list[JobPaths]) -> None:
+    leave(tasks[0], "error", "Traceback ...\nCommandFailed: exit status 1", 20)
+    leave(tasks[2], "error", "Traceback ...\nplugin.payload.CommandFailed: exit status 3\n", 10)
+    assert failed_task(tasks) == (2, "exit status 3")
+
+
+def test_a_result_that_is_just_being_written_is_none_yet(tasks: list[JobPaths]) -> None:
+    tasks[0].result_pickle.write_bytes(b"")
+    assert outcome_of(tasks[0]) is None
+    leave(tasks[0], "error", "", 1)
+    assert outcome_of(tasks[0]) == Outcome(success=False, message="failed without a word")

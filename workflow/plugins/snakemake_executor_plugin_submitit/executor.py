@@ -15,12 +15,11 @@ from snakemake_interface_executor_plugins.logging import LoggerExecutorInterface
 from snakemake_interface_executor_plugins.workflow import WorkflowExecutorInterface
 
 from .clusters import SchedulerUnavailable, make_cluster
-from .logs import failed_task, job_logs, memory_ran_out, tail
-from .plans import Plan, Planner, batches
+from .plans import JobPlan, JobPlanner, batches
 from .recovery import Recovery
 from .resources import check_names
 from .settings import ExecutorSettings
-from .states import Judgement, Verdict
+from .states import JobStatus, Judgement, failed_task, job_logs, memory_ran_out, tail
 from .tickets import Ticket, TicketStore
 from .watch import Flight, Watcher
 
@@ -44,7 +43,7 @@ class Executor(RemoteExecutor):
         self.settings = settings
         self.tickets = TicketStore(folder / "tickets")
         self.cluster = make_cluster(settings.resolved_cluster(), folder, settings)
-        self.planner = Planner(
+        self.planner = JobPlanner(
             workflow=workflow,
             settings=settings,
             cluster=self.cluster,
@@ -94,7 +93,7 @@ class Executor(RemoteExecutor):
         for batch in batches(fresh, self.settings):
             self._submit(batch)
 
-    def _prepare(self, plan: Plan) -> bool:
+    def _prepare(self, plan: JobPlan) -> bool:
         """Do what Snakemake does before a local job: remove old outputs, make folders, wait for inputs."""
         try:
             if not plan.line.nested:
@@ -106,7 +105,7 @@ class Executor(RemoteExecutor):
             return False
         return True
 
-    def _submit(self, batch: Sequence[Plan]) -> None:
+    def _submit(self, batch: Sequence[JobPlan]) -> None:
         name = batch[0].ticket.name
         for index, plan in enumerate(batch):
             plan.ticket.name = name
@@ -124,7 +123,7 @@ class Executor(RemoteExecutor):
         for plan, job_id in zip(batch, job_ids, strict=True):
             self._launched(plan, job_id)
 
-    def _launched(self, plan: Plan, job_id: str, *, again: bool = False) -> None:
+    def _launched(self, plan: JobPlan, job_id: str, *, again: bool = False) -> None:
         plan.ticket.job_id = job_id
         if not again:
             plan.ticket.process_started = self.cluster.started(job_id)
@@ -138,7 +137,7 @@ class Executor(RemoteExecutor):
         )
         self.report_job_submission(info)
 
-    def _submission_failed(self, batch: Sequence[Plan], error: Exception) -> None:
+    def _submission_failed(self, batch: Sequence[JobPlan], error: Exception) -> None:
         """Report the jobs as failed, unless the scheduler has taken them although the call failed."""
         try:
             base = self.cluster.find(batch[0].ticket.name)
@@ -153,7 +152,7 @@ class Executor(RemoteExecutor):
                 self.tickets.remove(plan.ticket)
                 self.report_job_error(SubmittedJobInfo(plan.job), msg=f"could not be submitted: {error} ")
 
-    def _withdraw(self, batch: Sequence[Plan]) -> None:
+    def _withdraw(self, batch: Sequence[JobPlan]) -> None:
         try:
             base = self.cluster.find(batch[0].ticket.name)
             if base is not None:
@@ -173,7 +172,7 @@ class Executor(RemoteExecutor):
         flights = [self._flights[info.aux["key"]] for info in active_jobs]
         judgements = await self.watcher.look(flights, lambda: self.status_rate_limiter)
         for flight, judgement in zip(flights, judgements, strict=True):
-            if judgement.verdict is Verdict.RUNNING:
+            if judgement.status is JobStatus.RUNNING:
                 yield flight.info
             else:
                 self._report(flight, judgement)
@@ -182,7 +181,7 @@ class Executor(RemoteExecutor):
         """Tell Snakemake of an end. The ticket stays until Snakemake has dealt with it (handle_job_*)."""
         self._flights.pop(flight.plan.ticket.key, None)
         self._reported[flight.plan.job] = flight.plan.ticket
-        if judgement.verdict is Verdict.SUCCEEDED:
+        if judgement.status is JobStatus.SUCCEEDED:
             self.report_job_success(flight.info)
             return
         message, logs = self._explain(flight, judgement)

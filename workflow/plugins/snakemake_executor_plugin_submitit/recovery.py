@@ -12,10 +12,9 @@ from snakemake_interface_executor_plugins.logging import LoggerExecutorInterface
 from submitit.core.utils import DelayedSubmission
 
 from .clusters import Cluster, SchedulerUnavailable, this_host
-from .logs import outcome_of
-from .plans import Plan, Planner
+from .plans import JobPlan, JobPlanner
 from .settings import ExecutorSettings
-from .states import JobState
+from .states import JobState, outcome_of
 from .tickets import Ticket, TicketStore, read_the_same
 
 CLAIM_GRACE_S = 5.0  # a local job that was started notes its id within that time
@@ -33,7 +32,7 @@ class Recovery:
         settings: ExecutorSettings,
         cluster: Cluster,
         tickets: TicketStore,
-        planner: Planner,
+        planner: JobPlanner,
         logger: LoggerExecutorInterface,
     ) -> None:
         self._workflow = workflow
@@ -44,7 +43,7 @@ class Recovery:
         self._logger = logger
         self._states: dict[str, JobState] | None = None  # of earlier jobs, asked once
 
-    def earlier_job(self, plan: Plan) -> str | None:
+    def earlier_job(self, plan: JobPlan) -> str | None:
         """Return the id of the earlier job that is to be watched instead of a new one, None to submit anew.
 
         With an id, the plan has the earlier job's ticket and the job has all that it needs to run.
@@ -62,7 +61,7 @@ class Recovery:
         self.hand_over(plan, ticket, job_id)
         return job_id
 
-    def hand_over(self, plan: Plan, ticket: Ticket, job_id: str) -> None:
+    def hand_over(self, plan: JobPlan, ticket: Ticket, job_id: str) -> None:
         """Take a submitted job's ticket; if its submitter died before it left the payload, leave that now."""
         plan.ticket = ticket
         paths = self._cluster.paths(ticket.name, job_id)
@@ -74,7 +73,7 @@ class Recovery:
         submission.dump(temporary)
         temporary.rename(paths.submitted_pickle)
 
-    def _still_good(self, ticket: Ticket, plan: Plan) -> str | None:
+    def _still_good(self, ticket: Ticket, plan: JobPlan) -> str | None:
         """Return the id of an earlier job that runs, may run, or has done what the plan is for."""
         who = f"of an earlier run ({ticket.rule})"
         if ticket.cluster != self._cluster.name or (ticket.cluster == "local" and ticket.host != this_host()):

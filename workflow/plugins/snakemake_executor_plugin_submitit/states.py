@@ -1,11 +1,14 @@
-"""What became of a job: Slurm's answers, the result that the job left, and the verdict over both."""
+"""What became of a job: Slurm's answers, the result and the logs that the job left, and what follows from them."""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+from submitit.core.utils import JobPaths, pickle_load
 
 # Slurm's words (man sacct, JOB STATE CODES) for jobs that may still do something.
 ALIVE = frozenset(
@@ -21,6 +24,10 @@ MAY_COME_BACK = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED"})
 UNEXPLAINED_LAG_S = 60.0  # a job that ended well left something: network file systems hide new files up to a minute
 STUCK_AFTER_ERROR_S = 120.0  # task 0 failed and the job does not end: other tasks wait for it
 
+_NOISE = re.compile(r"^submitit (INFO|WARNING|ERROR) \(")
+_OUT_OF_MEMORY = re.compile(r"^(slurmstepd|srun).*(exceeded.*memory limit|oom[-_ ]kill|Out Of Memory)", re.M | re.I)
+_LONGEST_READ = 64 * 1024  # bytes from the end of a log
+
 
 @dataclass(frozen=True)
 class JobState:
@@ -34,8 +41,8 @@ class JobState:
     detail: str = ""
 
 
-class Verdict(Enum):
-    """What to tell Snakemake."""
+class JobStatus(Enum):
+    """Where a job is, as Snakemake sees it."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -44,9 +51,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict; a failure has its reason, and says whether the job still has to be cancelled."""
+    """What to tell Snakemake; a failure has its reason, and says whether the job still has to be cancelled."""
 
-    verdict: Verdict
+    status: JobStatus
     reason: str = ""
     cancel: bool = False
     stale_error: bool = False  # the error is of a run before a requeue; forget it
@@ -60,7 +67,7 @@ class Outcome:
     message: str = ""
 
 
-RUNNING = Judgement(Verdict.RUNNING)
+RUNNING = Judgement(JobStatus.RUNNING)
 
 
 def judge(
@@ -85,24 +92,24 @@ def judge(
         limit_min: its time limit in minutes, for the message.
     """
     if outcome is not None and outcome.success:
-        return Judgement(Verdict.SUCCEEDED)
+        return Judgement(JobStatus.SUCCEEDED)
     if state is None:
         if seconds_in_question < lost_after_s:
             return RUNNING
         reason = outcome.message if outcome else "vanished: the scheduler does not know it, it left no result"
-        return Judgement(Verdict.FAILED, reason)
+        return Judgement(JobStatus.FAILED, reason)
     if state.alive:
         if outcome is None:
             return RUNNING
         if state.word in QUEUED:
-            return Judgement(Verdict.RUNNING, stale_error=True)
+            return Judgement(JobStatus.RUNNING, stale_error=True)
         if seconds_in_question < STUCK_AFTER_ERROR_S:
             return RUNNING
-        return Judgement(Verdict.FAILED, outcome.message, cancel=True)
+        return Judgement(JobStatus.FAILED, outcome.message, cancel=True)
     patient = state.word == "COMPLETED" or state.word in MAY_COME_BACK
     if outcome is None and seconds_in_question < (max(UNEXPLAINED_LAG_S, latency_s) if patient else latency_s):
         return RUNNING
-    return Judgement(Verdict.FAILED, failure_reason(state, outcome, request=request, limit_min=limit_min))
+    return Judgement(JobStatus.FAILED, failure_reason(state, outcome, request=request, limit_min=limit_min))
 
 
 def failure_reason(state: JobState, outcome: Outcome | None, *, request: str = "", limit_min: int = 0) -> str:
@@ -207,3 +214,72 @@ def merge_states(
             merged[job_id] = recorded
         # else: alive in the books only ("runaway"), the end of the job was never written down: unknown
     return merged
+
+
+def outcome_of(paths: JobPaths) -> Outcome | None:
+    """Return the result of a task, None where it has left none (yet)."""
+    if not paths.result_pickle.exists():
+        return None
+    try:
+        kind, value = pickle_load(paths.result_pickle)
+    except (EOFError, FileNotFoundError):
+        return None  # seen while it came into being; the next look is a full one
+    if kind == "success":
+        return Outcome(success=True)
+    lines = [line for line in str(value).strip().splitlines() if line.strip()]
+    message = lines[-1] if lines else "failed without a word"
+    return Outcome(success=False, message=re.sub(r"^[\w.]*CommandFailed: ", "", message))
+
+
+def failed_task(tasks: Sequence[JobPaths]) -> tuple[int, str] | None:
+    """Return number and message of the task that failed first; the others often only tell that it was gone."""
+    failures = []
+    for task, paths in enumerate(tasks):
+        outcome = outcome_of(paths)
+        if outcome is not None and not outcome.success:
+            failures.append((paths.result_pickle.stat().st_mtime_ns, task, outcome.message))
+    return min(failures)[1:] if failures else None
+
+
+def job_logs(paths: JobPaths) -> list[str]:
+    """Return the logs of a task that exist and hold something, stderr first."""
+    return [str(path) for path in (paths.stderr, paths.stdout) if path.exists() and path.stat().st_size]
+
+
+def memory_ran_out(paths: JobPaths) -> bool:
+    """Return whether Slurm says in the job's log that it killed for memory.
+
+    Where memory is enforced by polling instead of cgroups, the job's final state is a mere FAILED.
+    """
+    return paths.stderr.exists() and bool(_OUT_OF_MEMORY.search(_end_of(str(paths.stderr))))
+
+
+def tail(paths: Sequence[str], lines: int) -> str:
+    """Return the last lines of the first log that has something to say."""
+    if not lines:
+        return ""
+    for path in paths:
+        try:
+            text = _end_of(path)
+        except (FileNotFoundError, IsADirectoryError):
+            continue
+        kept = [line for line in text.splitlines() if line.strip() and not _NOISE.match(line)]
+        if kept:
+            shown = "\n".join(f"      | {line}" for line in kept[-lines:])
+            return f"    last lines of {path}:\n{shown}\n"
+    return ""
+
+
+def _end_of(path: str) -> str:
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LONGEST_READ))
+        return file.read().decode("utf-8", errors="replace")
+
+
+def refresh(folder: os.PathLike[str]) -> None:
+    """Make NFS look again: its directory cache may hide a new file for a minute."""
+    try:
+        os.chmod(folder, os.stat(folder).st_mode)
+    except PermissionError:
+        return  # not ours; then the scheduler's word has to do

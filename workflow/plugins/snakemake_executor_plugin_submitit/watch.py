@@ -14,11 +14,10 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from submitit.core.utils import DelayedSubmission, JobPaths
 
 from .clusters import Cluster
-from .logs import failed_task, outcome_of, refresh
 from .payload import RuleCommand
-from .plans import Plan
+from .plans import JobPlan
 from .settings import ExecutorSettings
-from .states import RUNNING, JobState, Judgement, Outcome, Verdict, judge
+from .states import RUNNING, JobState, JobStatus, Judgement, Outcome, failed_task, judge, outcome_of, refresh
 from .tickets import TicketStore
 
 STATES_PATIENCE_S = 2.0  # how long a poll waits for the scheduler's answer before it goes on without
@@ -31,7 +30,7 @@ class Flight:
     """A submitted job that Snakemake waits for. Times are of the monotonic clock."""
 
     info: SubmittedJobInfo
-    plan: Plan
+    plan: JobPlan
     job_id: str
     error_seen: float | None = None  # when an error result was first read
     in_question_since: float | None = None  # since when the scheduler's answers do not say "running"
@@ -127,7 +126,7 @@ class Watcher:
             self.tell_once(f"Watching job {flight.job_id}: {error!r}\n{traceback.format_exc()}")
             if flight.errors < POLL_FAILURES:
                 return RUNNING
-            return Judgement(Verdict.FAILED, f"cannot be watched: {error!r}", cancel=True)
+            return Judgement(JobStatus.FAILED, f"cannot be watched: {error!r}", cancel=True)
         return judgement
 
     def _judge_job(self, flight: Flight, outcome: Outcome | None) -> Judgement:
@@ -168,16 +167,16 @@ class Watcher:
         if outcome is None and ended:
             outcome = outcome_of(self.paths(flight))  # it may have ended between the two looks
         if outcome is not None:
-            return Judgement(Verdict.SUCCEEDED if outcome.success else Verdict.FAILED, outcome.message)
+            return Judgement(JobStatus.SUCCEEDED if outcome.success else JobStatus.FAILED, outcome.message)
         request = flight.plan.request
         failed = failed_task(self.tasks(flight)) if request.tasks > 1 else None
         if failed is not None:
-            return Judgement(Verdict.FAILED, failed[1], cancel=True)  # nobody else ends the other tasks
+            return Judgement(JobStatus.FAILED, failed[1], cancel=True)  # nobody else ends the other tasks
         if not ended or self._resume(flight):
             return RUNNING
         if time.time() - flight.plan.ticket.created >= 60 * request.runtime_min:
-            return Judgement(Verdict.FAILED, f"time limit of {request.runtime_min} min reached")
-        return Judgement(Verdict.FAILED, state.detail if state else "")
+            return Judgement(JobStatus.FAILED, f"time limit of {request.runtime_min} min reached")
+        return Judgement(JobStatus.FAILED, state.detail if state else "")
 
     def _resume(self, flight: Flight) -> bool:
         """Start a local job again that was requeued as often as submitit's controller does it."""
