@@ -1,17 +1,19 @@
 """The metrics file that every protocol writes: all that a table cell needs (docs/architecture.md).
 
-Built here, checked here, and read by the workflow. Imports no torch.
+Built here, checked here and read here. Imports no torch.
 """
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import json
 import os
 import resource
 import sys
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -23,10 +25,10 @@ from pydantic import (
 )
 
 from dino import __version__
-from dino.config import explain_validation
 from dino.errors import UserError
 from dino.files import write_json
 
+SCHEMA = 1
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -37,10 +39,8 @@ Count = Annotated[int, Field(ge=0)]
 class Measure(BaseModel):
     """One measured value."""
 
-    model_config = ConfigDict(extra="forbid")
-
     value: Finite
-    unit: str
+    unit: str = "%"
     n: Annotated[int, Field(ge=1)] | None = None
     """Test samples behind a proportion; its standard error follows from it."""
     error: NonNegative | None = None
@@ -57,8 +57,8 @@ class DataIdentity(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    name: str | None
-    digest: str | None
+    name: str | None = None
+    digest: str | None = None
     """Of the training images."""
     test_digest: str | None = None
     train: Count | None = None
@@ -71,17 +71,17 @@ class CheckpointIdentity(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    path: str | None
-    sha256: str | None
-    key: str | None
+    path: str | None = None
+    sha256: str | None = None
+    key: str | None = None
 
 
 class MetricsFile(BaseModel):
     """The document itself. Run id, fingerprint and seed are None where features or weights came from elsewhere."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
-    schema_version: Literal[1] = Field(alias="schema", default=1)
+    schema_version: int = Field(alias="schema", default=SCHEMA)
     protocol: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     metrics: Annotated[dict[str, Measure], Field(min_length=1)]
     chance: NonNegative | None
@@ -95,9 +95,9 @@ class MetricsFile(BaseModel):
     checkpoint: CheckpointIdentity
     device: str
     seconds: NonNegative
-    peak_memory_mib: NonNegative
+    peak_memory_mib: NonNegative | None
     peak_device_memory_mib: NonNegative | None = None
-    created: datetime.datetime
+    created: datetime.datetime | None
     notes: list[str]
     versions: dict[str, str]
 
@@ -112,18 +112,47 @@ def write_metrics(path: str | os.PathLike[str], document: MetricsFile) -> None:
     write_json(path, document.model_dump(mode="json", by_alias=True, exclude_unset=False))
 
 
-def validate_metrics(document: Any, *, where: str | Path = "metrics file") -> MetricsFile:
-    """Check a read document against the schema.
+def read_metrics(path: Path) -> MetricsFile:
+    """Read and check a metrics file; one that has not changed is read once.
+
+    Only protocol, metrics and run id must be there, and keys that nobody knows are passed over: a file of an older or
+    a newer version, or from elsewhere, is still a number with its run.
 
     Raises:
-        UserError: Names ``where`` and the first wrong key.
+        UserError: It cannot be read, is of another schema, or lacks or mistypes a key; the file is named.
     """
-    if not isinstance(document, dict):
-        raise UserError(f"{where}: expected a mapping of metrics keys")
     try:
-        return MetricsFile.model_validate(document)
+        changed = path.stat().st_mtime_ns
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such metrics file") from None
+    return _read(path, changed)
+
+
+# What a file that lacks these keys is taken to say. Who writes one has to say them all.
+_UNSAID: dict[str, Any] = {
+    **{"chance": None, "settings": {}, "fingerprint": None, "seed": None, "code_version": 1, "data": {}},
+    **{"checkpoint": {}, "device": "", "seconds": 0.0, "peak_memory_mib": None, "created": None, "notes": []},
+    "versions": {},
+}
+
+
+@lru_cache(maxsize=4096)
+def _read(path: Path, changed: int) -> MetricsFile:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"{path}: not readable as a metrics file ({error}); delete it and run snakemake again"
+        ) from None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise UserError(f"{path}: not a metrics file of schema {SCHEMA} (it says {schema!r}); delete it and run again")
+    try:
+        return MetricsFile.model_validate(_UNSAID | document)
     except ValidationError as error:
-        raise UserError(f"{where}: {explain_validation(error, MetricsFile)}") from None
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: malformed metrics file: '{key}': {first['msg'].lower()}") from None
 
 
 def created_now() -> datetime.datetime:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from dino.errors import UserError
 from dino.metrics import (
@@ -15,7 +16,7 @@ from dino.metrics import (
     package_versions,
     peak_memory_mib,
     percent,
-    validate_metrics,
+    read_metrics,
     write_metrics,
 )
 
@@ -66,33 +67,62 @@ def test_written_file_has_the_documented_keys_and_reads_back(tmp_path: Path) -> 
         "versions",
     } <= set(read)
     assert read["created"].endswith(("Z", "+00:00"))
-    assert validate_metrics(read) == document().model_copy(update={"created": validate_metrics(read).created})
+    back = read_metrics(tmp_path / "metrics" / "knn.json")
+    assert back == document().model_copy(update={"created": back.created})
+
+
+def spoilt(folder: Path, **change: Any) -> Path:
+    path = folder / "some.json"
+    path.write_text(json.dumps({**document().model_dump(mode="json", by_alias=True), **change}))
+    return path
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "'schema'"),
-        ({"metrics": {}}, "'metrics'"),
-        ({"metrics": {"top1": {"value": float("nan"), "unit": "%"}}}, r"metrics\.top1\.value"),
-        ({"metrics": {"top1": {"value": 1.0, "unit": "%", "n": 0}}}, r"metrics\.top1\.n"),
-        ({"seconds": -1}, "'seconds'"),
-        ({"chanse": 5.0}, "unknown key 'chanse'; did you mean 'chance'"),
+        ({"schema": 2}, r"not a metrics file of schema 1 \(it says 2\); delete it and run again"),
+        ({"metrics": {}}, "malformed metrics file: 'metrics'"),
+        (
+            {"metrics": {"top1": {"value": float("nan"), "unit": "%"}}},
+            r"malformed metrics file: 'metrics\.top1\.value'",
+        ),
+        ({"metrics": {"top1": {"value": 1.0, "unit": "%", "n": 0}}}, r"malformed metrics file: 'metrics\.top1\.n'"),
+        ({"seconds": -1}, "malformed metrics file: 'seconds'"),
     ],
 )
-def test_wrong_documents_are_named(change: dict[str, Any], message: str) -> None:
-    values = {**document().model_dump(mode="json", by_alias=True), **change}
-    with pytest.raises(UserError, match=f"some.json: .*{message}"):
-        validate_metrics(values, where="some.json")
+def test_wrong_documents_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"some.json: {message}"):
+        read_metrics(spoilt(tmp_path, **change))
 
 
-def test_missing_key_is_named() -> None:
-    values = document().model_dump(mode="json", by_alias=True)
+@pytest.mark.parametrize("text", ["{", "[]", "\xff"])
+def test_what_is_no_document_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "some.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"some.json: not .* delete it and run"):
+        read_metrics(path)
+    with pytest.raises(UserError, match=r"other.json: no such metrics file"):
+        read_metrics(tmp_path / "other.json")
+
+
+def test_a_file_that_says_little_or_more_is_still_a_number_of_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    least = {"schema": 1, "protocol": "knn", "metrics": {"top1": {"value": 71.1, "by": "hand"}}, "run_id": None}
+    path.write_text(json.dumps({**least, "colour": "blue"}))
+    read = read_metrics(path)
+    assert (read.metrics["top1"].value, read.metrics["top1"].unit, read.metrics["top1"].n) == (71.1, "%", None)
+    assert (read.chance, read.seed, read.data.name, read.created, read.versions) == (None, None, None, None, {})
+    for key in ("protocol", "metrics", "run_id"):
+        path.write_text(json.dumps({name: value for name, value in least.items() if name != key}))
+        with pytest.raises(UserError, match=f"malformed metrics file: '{key}': field required"):
+            read_metrics(path)
+
+
+def test_a_writer_says_everything() -> None:
+    values = document().model_dump(by_alias=True)
     del values["fingerprint"]
-    with pytest.raises(UserError, match="'fingerprint'"):
-        validate_metrics(values)
-    with pytest.raises(UserError, match="mapping"):
-        validate_metrics([])
+    with pytest.raises(ValidationError, match="fingerprint"):
+        MetricsFile(**values)
 
 
 def test_versions_and_memory_are_this_process() -> None:

@@ -21,6 +21,7 @@ from statistics import fmean
 from typing import Literal
 
 from dino.errors import UserError
+from dino.metrics import Measure
 from workflow.inputs.claims import COMPARISONS, parse_tree, uses_chance
 
 Word = Literal["holds", "fails", "undecided", "not run"]
@@ -33,19 +34,6 @@ _HOLDS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One measured number: its value, its unit and the number of test samples behind it (None where unknown).
-
-    ``error`` is its standard error where that is not the binomial one: of a mean or difference of other numbers.
-    """
-
-    value: float
-    n: int | None = None
-    unit: str = "%"
-    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,24 +63,24 @@ class _Quantity:
         return _Quantity(value, {name: factor * slope for name, slope in self.gradient.items()})
 
 
-def standard_error(measurement: Measurement) -> float:
+def standard_error(measure: Measure) -> float:
     """Its own ``error``, or the binomial one of a proportion; 0 where the test set's size or the unit gives none.
 
     One success and one failure are added (Laplace), so that 0 % and 100 % of a finite test set are not taken for exact.
     """
-    if measurement.error is not None:
-        return measurement.error
-    unit = {"%": 100.0, "fraction": 1.0, "": 1.0}.get(measurement.unit)
-    if unit is None or not measurement.n or not 0.0 <= measurement.value <= unit:
+    if measure.error is not None:
+        return measure.error
+    unit = {"%": 100.0, "fraction": 1.0, "": 1.0}.get(measure.unit)
+    if unit is None or not measure.n or not 0.0 <= measure.value <= unit:
         return 0.0
-    p = (measurement.value / unit * measurement.n + 1.0) / (measurement.n + 2.0)
-    return unit * math.sqrt(p * (1.0 - p) / measurement.n)
+    p = (measure.value / unit * measure.n + 1.0) / (measure.n + 2.0)
+    return unit * math.sqrt(p * (1.0 - p) / measure.n)
 
 
 def evaluate(
     text: str,
     *,
-    values: Mapping[str, Mapping[int, Measurement]],
+    values: Mapping[str, Mapping[int, Measure]],
     chance: float | None = None,
     missing: Mapping[str, str] | None = None,
 ) -> ClaimVerdict:

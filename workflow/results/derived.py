@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from dino.metrics import Measure
 from workflow.inputs.studies import Study, is_mean
-from workflow.results.claims import Measurement, standard_error
+from workflow.results.claims import standard_error
 from workflow.results.verdicts import Row
 
 Key = tuple[str, str]
@@ -15,7 +16,7 @@ Key = tuple[str, str]
 
 def zero_like(row: Row) -> Row:
     """What the direction of a difference is taken from: nothing, for each of its seeds."""
-    return Row(published=0.0, values={seed: Measurement(0.0, error=0.0) for seed in row.values})
+    return Row(published=0.0, values={seed: Measure(value=0.0, error=0.0) for seed in row.values})
 
 
 def derive(study: Study, variant: str, metric: str, rows: Mapping[Key, Row]) -> Row:
@@ -47,8 +48,8 @@ def _combined(parts: Sequence[tuple[float, Row]], published: float | None) -> Ro
     return Row(published=published, values=values, missing="; ".join(dict.fromkeys(missing)) or None)
 
 
-def _sum(parts: Sequence[tuple[float, Measurement]]) -> Measurement:
-    return Measurement(
+def _sum(parts: Sequence[tuple[float, Measure]]) -> Measure:
+    return Measure(
         value=math.fsum(weight * cell.value for weight, cell in parts),
         n=None,
         unit=parts[0][1].unit,

@@ -1,28 +1,30 @@
-"""What a run directory says of itself: its status, its configuration's K and its curves."""
+"""What run directories hold of a plan: the cells' numbers (metrics files) and how training went (``status.json``)."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from dino.errors import UserError
+from dino.metrics import Measure, MetricsFile, read_metrics
+from dino.running.progress import STATUS_NAME
+from workflow.inputs.weights import is_weights_run
 
-CURVES = ("loss", "teacher_entropy", "kl")
-"""The journal's quantities that the training figure shows."""
+if TYPE_CHECKING:
+    from workflow.inputs.studies import Study
+    from workflow.planning.plan import Cell, PlannedRun
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run directory's ``config.yaml`` and ``status.json``; fields that they lack keep their defaults."""
+    """A planned run and what its ``status.json`` says; fields that the file lacks keep their defaults."""
 
     run_id: str
     folder: Path
     seed: int | None = None
-    fingerprint: str = ""
     out_dim: int | None = None
     """K, the number of prototypes: a uniform teacher's entropy is ln K."""
     status: str = "not started"
@@ -32,60 +34,84 @@ class RunFacts:
     collapse: str = ""
     """What the watch named, in words; empty where nothing collapsed."""
     message: str = ""
-    extra: dict[str, Any] = field(default_factory=dict)
-    """The rest of ``status.json``: whatever else pretraining tells."""
+
+    @property
+    def unfinished(self) -> str:
+        """Why a run has no metrics, as far as its own status tells."""
+        if self.status == "failed":
+            return f"failed: {self.message}" if self.message else "failed"
+        return {"interrupted": f"interrupted at step {self.step}", "running": "still running"}.get(self.status, "")
 
 
-def read_run(folder: Path) -> RunFacts:
-    """Read what stands in a run directory; a run that has not begun gives the defaults.
+@dataclass(frozen=True)
+class Reading:
+    """One cell of a plan with its number, or with why it has none."""
+
+    cell: Cell
+    measure: Measure | None = None
+    chance: float | None = None
+    """What guessing gives, where the protocol says it."""
+    missing: str | None = None
+
+
+def read_run(folder: Path, planned: PlannedRun | None = None) -> RunFacts:
+    """What there is to know of a run; one that has not begun has the default status.
 
     Raises:
-        UserError: A file is there and cannot be read.
+        UserError: Its status is there and cannot be read.
     """
-    config = _read(folder / "config.yaml", yaml.safe_load)
-    status = _read(folder / "status.json", json.loads)
-    fields = config.get("config", {})
+    path, status = folder / STATUS_NAME, {}
+    if path.is_file():
+        try:
+            status = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+        if not isinstance(status, dict):
+            raise UserError(f"{path}: expected a mapping")
+    config = None if planned is None else planned.config
     return RunFacts(
         run_id=folder.name,
         folder=folder,
-        seed=fields.get("seed"),
-        fingerprint=str(config.get("fingerprint", "")),
-        out_dim=fields.get("out_dim"),
-        status=str(status.pop("status", "not started")),
-        step=status.pop("step", None),
-        seconds=float(status.pop("seconds", None) or 0.0),
-        collapse=_in_words(status.pop("collapse", None)),
-        message=str(status.pop("message", None) or ""),
-        extra=status,
+        seed=None if config is None else config.seed,
+        out_dim=None if config is None else config.out_dim,
+        status=str(status.get("status", "not started")),
+        step=status.get("step"),
+        seconds=float(status.get("seconds") or 0.0),
+        collapse=_in_words(status.get("collapse")),
+        message=str(status.get("message") or ""),
     )
 
 
-def read_curves(folder: Path) -> list[dict[str, float]]:
-    """The journal's points as ``{"step", "epoch", <quantity>...}``, `CURVES` only; empty where there is no journal.
-
-    A last line that a killed process left half-written is passed over.
+def read_cells(study: Study, cells: Iterable[Cell]) -> list[Reading]:
+    """The cells of ``study`` in the order of variants, metrics and seeds.
 
     Raises:
-        UserError: A line before the last is no record.
+        UserError: A metrics file is malformed or belongs to another run.
     """
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    points = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            point = {"step": float(record["step"]), "epoch": float(record["epoch"])}
-            metrics = record["metrics"]
-            point |= {name: float(metrics[name]) for name in CURVES if name in metrics}
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):
-                break
-            raise UserError(f"{path}, line {number}: not a journal record ({error})") from None
-        if len(point) > 2:
-            points.append(point)
-    return points
+    order = {name: position for position, name in enumerate(study.variants)}
+    ordered = sorted(cells, key=lambda cell: (order[cell.variant], study.metrics.index(cell.metric), cell.seed))
+    return [_read_cell(cell) for cell in ordered]
+
+
+def files_of(readings: Iterable[Reading]) -> Mapping[Path, MetricsFile]:
+    """The metrics files behind the numbers, each once, in order."""
+    paths = dict.fromkeys(each.cell.file for each in readings if each.measure is not None)
+    return {path: read_metrics(path) for path in paths if path is not None}
+
+
+def _read_cell(cell: Cell) -> Reading:
+    if cell.file is None or cell.missing is not None:
+        return Reading(cell, missing=cell.missing)
+    if not cell.file.is_file():
+        return Reading(cell, missing="not yet")
+    document = read_metrics(cell.file)
+    run = None if cell.run_id is None or is_weights_run(cell.run_id) else cell.run_id
+    if document.run_id != run:
+        raise UserError(f"{cell.file}: it is of run {document.run_id}, not {run}; delete it and run snakemake again")
+    name = cell.metric.split(".", 1)[1]
+    if name not in document.metrics:  # a k beyond the training set, more blocks than there are, ...
+        return Reading(cell, missing=f"this evaluation gave no {name} here")
+    return Reading(cell, document.metrics[name], document.chance)
 
 
 _COLLAPSES = {
@@ -96,17 +122,5 @@ _COLLAPSES = {
 
 
 def _in_words(collapse: Any) -> str:
-    """The watch's word for a collapse (`status.json`) as people read it; an unknown word stands as it is."""
+    """The watch's word for a collapse as people read it; an unknown word stands as it is."""
     return _COLLAPSES.get(str(collapse), str(collapse)) if collapse else ""
-
-
-def _read(path: Path, parse: Any) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        document = parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: expected a mapping")
-    return document

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import stdev
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from dino.errors import UserError
+from dino.metrics import Measure, MetricsFile
 from workflow.inputs.claims import parse_claim, split_cell, uses_chance
 from workflow.inputs.evaluations import is_machine_metric
 from workflow.inputs.studies import is_mean
-from workflow.results.claims import ClaimVerdict, Measurement, evaluate, standard_error
+from workflow.results.claims import ClaimVerdict, evaluate, standard_error
 from workflow.results.derived import Key, derive, zero_like
-from workflow.results.measurements import MetricsFile, read_measurements, read_metrics_file
-from workflow.results.runs import RunFacts, read_run
-from workflow.results.verdicts import DEFAULT_TOLERANCE, Row, Verdict, judge
+from workflow.results.runs import Reading, RunFacts, files_of, read_cells, read_run
+from workflow.results.verdicts import DEFAULT_TOLERANCE, Kind, Row, Verdict, judge
 
 if TYPE_CHECKING:
     from workflow.inputs.scales import Scale
     from workflow.inputs.studies import Claim, Study, Variant
-    from workflow.planning.plan import Cell, Plan, PlannedRun
+    from workflow.planning.plan import Cell, Plan
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class ResultRow:
     @property
     def collapsed(self) -> bool:
         """Whether the watch named a collapse in any of its runs, or the verdict is one."""
-        return bool(self.row.collapses) or self.verdict.kind.value == "collapses as published"
+        return bool(self.row.collapses) or self.verdict.kind is Kind.COLLAPSES
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,9 @@ class StudyResults:
     seeds: int
     rows: tuple[ResultRow, ...]
     claims: tuple[tuple[Claim, ClaimVerdict], ...]
-    frame: pd.DataFrame
-    files: tuple[MetricsFile, ...]
+    readings: tuple[Reading, ...]
+    """The numbers behind it, each seed's own."""
+    files: Mapping[Path, MetricsFile]
     """The metrics files behind it, each once, in order."""
 
     @property
@@ -89,10 +89,10 @@ class StudyResults:
     @cached_property
     def shared(self) -> list[list[str]]:
         """Metrics that are one measurement at this scale, since one data set plays several parts."""
-        groups: dict[tuple[str, str, str], list[str]] = {}
-        for record in self.frame.dropna(subset=["path"]).to_dict("records"):
-            key = (str(record["variant"]), str(record["path"]), str(record["metric"]).split(".", 1)[1])
-            groups.setdefault(key, []).append(str(record["metric"]))
+        groups: dict[tuple[str, Path, str], list[str]] = {}
+        for cell in (each.cell for each in self.readings):
+            if cell.file is not None:
+                groups.setdefault((cell.variant, cell.file, cell.metric.split(".", 1)[1]), []).append(cell.metric)
         found = [list(dict.fromkeys(metrics)) for metrics in groups.values()]
         return [metrics for index, metrics in enumerate(found) if len(metrics) > 1 and metrics not in found[:index]]
 
@@ -105,20 +105,22 @@ class StudyResults:
     def data(self) -> list[str]:
         """One line for each use of a data set that was measured on, with its sizes where a file tells them."""
         uses: dict[tuple[str, str], None] = {}  # a set that keeps the order
-        for file in self.files:
-            data = file.data
-            sizes = ", ".join(f"{data[key]:,} {word}" for key, word in _SIZES.items() if isinstance(data.get(key), int))
-            if data.get("name") is not None or sizes:  # throughput needs no images of a set
-                uses[str(data.get("name") or "unnamed data"), sizes] = None
+        for file in self.files.values():
+            counts = {word: getattr(file.data, name) for name, word in _SIZES.items()}
+            sizes = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count is not None)
+            if file.data.name is not None or sizes:  # throughput needs no images of a set
+                uses[file.data.name or "unnamed data", sizes] = None
         sized = {name for name, sizes in uses if sizes}
         return [f"{name} ({sizes})" if sizes else name for name, sizes in uses if sizes or name not in sized]
 
     @cached_property
     def chance(self) -> dict[str, float]:
         """What guessing gives, by metric, where the protocol writes it: of its headline, no top-5 or dimensions."""
-        known = self.frame.dropna(subset=["chance"])
-        levels = {str(metric): float(group["chance"].iloc[0]) for metric, group in known.groupby("metric", sort=False)}
-        return {metric: level for metric, level in levels.items() if _GUESSED.fullmatch(metric)}
+        levels: dict[str, float] = {}
+        for each in self.readings:
+            if each.chance is not None and _GUESSED.fullmatch(each.cell.metric):
+                levels.setdefault(each.cell.metric, each.chance)
+        return levels
 
 
 _GUESSED = re.compile(r"[^.]+\.(student_)?(top1|map)(_.*)?")
@@ -139,111 +141,82 @@ def summarise(plan: Plan, name: str, *, results: Path | None = None) -> StudyRes
     """
     study = plan.studies[name]
     cells = [_rebased(cell, plan, results) for cell in plan.cells_of(name)]
-    frame = read_measurements(study, cells)
+    readings = read_cells(study, cells)
     folders = {cell.run_id: cell.file.parent.parent for cell in cells if cell.run_id and cell.file}
-    facts = {run_id: read_run(folder) for run_id, folder in folders.items()}
-    missing_run = {run_id: _unfinished(run) for run_id, run in facts.items()}
-    random = {cell.variant for cell in cells if cell.run_id and _is_random(plan.runs.get(cell.run_id))}
-
-    bare: dict[Key, _Bare] = {}
-    for (variant, metric), group in frame.groupby(["variant", "metric"], sort=False):
-        bare[str(variant), str(metric)] = _row(study, str(variant), str(metric), group, facts, missing_run)
-    plain = {key: each.row for key, each in bare.items()}
-    for variant, metric in bare:
-        if is_mean(metric) or study.variants[variant].difference is not None:
-            bare[variant, metric].row = derive(study, variant, metric, plain)
-
-    files = list(dict.fromkeys(frame.loc[frame["value"].notna(), "path"]))
+    facts = {run_id: read_run(folder, plan.runs.get(run_id)) for run_id, folder in folders.items()}
+    groups: dict[Key, list[Reading]] = {}
+    for each in readings:
+        groups.setdefault((each.cell.variant, each.cell.metric), []).append(each)
+    measured = {key: _row(study, key, group, facts) for key, group in groups.items()}
+    follows = [key for key in groups if is_mean(key[1]) or study.variants[key[0]].difference is not None]
+    rows = measured | {key: derive(study, *key, measured) for key in follows}
+    configs = {run_id: run.config for run_id, run in plan.runs.items() if run.config is not None}
+    random = {cell.variant for cell in cells if cell.run_id in configs and configs[cell.run_id].epochs == 0}
     return StudyResults(
         study=study,
         scale=plan.scale,
         seeds=plan.seeds,
-        rows=tuple(_result(key, each, bare, study, plan.scale, random) for key, each in bare.items()),
-        claims=tuple((claim, _decide(claim, bare, comparable=plan.scale.comparable)) for claim in study.claims),
-        frame=frame,
-        files=tuple(read_metrics_file(Path(path)) for path in files),
+        rows=tuple(_result(key, group, rows, facts, study, plan.scale, random) for key, group in groups.items()),
+        claims=tuple((claim, _decide(claim, rows, comparable=plan.scale.comparable)) for claim in study.claims),
+        readings=tuple(readings),
+        files=files_of(readings),
     )
 
 
-@dataclass
-class _Bare:
-    """A row before its verdict."""
-
-    row: Row
-    runs: list[RunFacts]
-    planned: list[RunFacts]
-    asked: int
-
-
-def _is_random(run: PlannedRun | None) -> bool:
-    return run is not None and run.config is not None and run.config.epochs == 0
-
-
-def _result(key: Key, each: _Bare, bare: dict[Key, _Bare], study: Study, scale: Scale, random: set[str]) -> ResultRow:
-    variant, metric = key
-    reference = bare.get((study.reference or "", metric))
-    untrained = next(
-        (bare[other, metric] for other in study.variants if other in random and (other, metric) in bare), None
-    )
+def _result(
+    key: Key,
+    group: Sequence[Reading],
+    rows: Mapping[Key, Row],
+    facts: Mapping[str, RunFacts],
+    study: Study,
+    scale: Scale,
+    random: set[str],
+) -> ResultRow:
+    (variant, metric), row = key, rows[key]
+    untrained = (rows[other, metric] for other in study.variants if other in random and (other, metric) in rows)
+    reference = rows.get((study.reference or "", metric))
     verdict = judge(
-        each.row,
+        row,
         comparable=scale.comparable,
         machine=is_machine_metric(metric),
         tolerance=study.tolerance.get(metric, DEFAULT_TOLERANCE),
-        reference=zero_like(each.row) if study.variants[variant].difference else reference.row if reference else None,
-        random=untrained.row if untrained else None,
+        reference=zero_like(row) if study.variants[variant].difference else reference,
+        random=next(untrained, None),
     )
     return ResultRow(
         name=variant,
         variant=study.variants[variant],
         metric=metric,
-        row=each.row,
+        row=row,
         verdict=verdict,
-        runs=tuple(each.runs),
-        planned=tuple(each.planned),
+        runs=tuple(facts[str(each.cell.run_id)] for each in group if each.measure is not None),
+        planned=tuple(facts[name] for each in group if (name := str(each.cell.run_id)) in facts),
         random=variant in random,
-        asked=each.asked,
+        asked=len(group),
     )
 
 
-def _row(
-    study: Study, variant: str, metric: str, group: pd.DataFrame, facts: dict[str, RunFacts], unfinished: dict[str, str]
-) -> _Bare:
-    records = group.sort_values("seed").to_dict("records")
-    measured = [record for record in records if not pd.isna(record["value"])]
-    values = {}
-    for record in measured:
-        n = None if pd.isna(record["n"]) else int(record["n"])
-        error = None if pd.isna(record["error"]) else float(record["error"])
-        values[int(record["seed"])] = Measurement(float(record["value"]), n, str(record["unit"]), error)
+def _row(study: Study, key: Key, group: Sequence[Reading], facts: Mapping[str, RunFacts]) -> Row:
+    variant, metric = key
+    runs = {each.cell.seed: facts[str(each.cell.run_id)] for each in group if each.measure is not None}
     reasons = []
-    for record in records:
-        if pd.isna(record["value"]) and record["missing"]:
-            reason = str(record["missing"]).removeprefix("not run: ")  # the verdict says that itself
-            reasons.append(unfinished.get(record["run_id"], "") or reason)
-    runs = {int(record["seed"]): facts[record["run_id"]] for record in measured}
-    known = [float(record["chance"]) for record in measured if not pd.isna(record["chance"])]
-    row = Row(
+    for each in group:
+        if each.missing:
+            run = facts.get(str(each.cell.run_id))
+            # The verdict says itself that it was not run.
+            reasons.append((run.unfinished if run else "") or each.missing.removeprefix("not run: "))
+    return Row(
         published=study.variants[variant].published.get(metric),
-        values=values,
+        values={each.cell.seed: each.measure for each in group if each.measure is not None},
         missing="; ".join(dict.fromkeys(reasons)) or None,
         quoted=study.variants[variant].quoted,
-        chance=known[0] if known else None,
+        chance=next((each.chance for each in group if each.chance is not None), None),
         collapses={seed: run.collapse for seed, run in runs.items() if run.collapse},
     )
-    planned = [facts[record["run_id"]] for record in records if record["run_id"] in facts]
-    return _Bare(row, list(runs.values()), planned, len(records))
 
 
-def _unfinished(run: RunFacts) -> str:
-    """Why a run has no metrics, as far as its own status tells."""
-    if run.status == "failed":
-        return f"failed: {run.message}" if run.message else "failed"
-    return {"interrupted": f"interrupted at step {run.step}", "running": "still running"}.get(run.status, "")
-
-
-def _decide(claim: Claim, bare: dict[Key, _Bare], *, comparable: bool) -> ClaimVerdict:
-    named = {name: bare[split_cell(name)].row for name in sorted(parse_claim(claim.check))}
+def _decide(claim: Claim, rows: Mapping[Key, Row], *, comparable: bool) -> ClaimVerdict:
+    named = {name: rows[split_cell(name)] for name in sorted(parse_claim(claim.check))}
     chances = {row.chance for row in named.values() if row.chance is not None}
     if len(chances) > 1 and uses_chance(claim.check):
         raise UserError(f"claim '{claim.check}': its cells have different chance levels ({sorted(chances)}); split it")
@@ -261,15 +234,13 @@ def _decide(claim: Claim, bare: dict[Key, _Bare], *, comparable: bool) -> ClaimV
     )
 
 
-def _quoted(row: Row, seeds: list[int]) -> dict[int, Measurement]:
+def _quoted(row: Row, seeds: list[int]) -> dict[int, Measure]:
     """A quoted number, which is the same for every seed."""
-    return {} if row.published is None else {seed: Measurement(row.published, error=0.0) for seed in seeds}
+    return {} if row.published is None else {seed: Measure(value=row.published, error=0.0) for seed in seeds}
 
 
 def _rebased(cell: Cell, plan: Plan, results: Path | None) -> Cell:
     """The cell with its file under ``results`` instead of ``results/<scale>``."""
     if results is None or cell.file is None:
         return cell
-    from dataclasses import replace
-
     return replace(cell, file=results / cell.file.relative_to(Path("results") / plan.scale.name))

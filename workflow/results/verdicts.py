@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean, stdev
 
-from workflow.results.claims import Measurement, standard_error
+from dino.metrics import Measure
+from workflow.results.claims import standard_error
 
 PAPER_CHANCE = 0.1
 """Accuracy of guessing on ImageNet-1k, in %: how the paper prints a collapsed run."""
@@ -106,7 +107,7 @@ class Row:
     """One variant's numbers for one metric, as the verdict sees them."""
 
     published: float | None
-    values: Mapping[int, Measurement]
+    values: Mapping[int, Measure]
     """By seed; empty where nothing was measured."""
     missing: str | None = None
     quoted: bool = False
@@ -171,7 +172,7 @@ def published_collapse(row: Row) -> bool:
     return accuracy and row.published is not None and 0.0 <= row.published <= COLLAPSED * PAPER_CHANCE
 
 
-def contrast(ours: Mapping[int, Measurement], theirs: Mapping[int, Measurement]) -> tuple[float, float]:
+def contrast(ours: Mapping[int, Measure], theirs: Mapping[int, Measure]) -> tuple[float, float]:
     """Mean difference of two rows and its standard error: paired over the common seeds, else binomial.
 
     Raises:

@@ -14,7 +14,7 @@ from PIL import Image
 from dino.cli import main
 from dino.commands import pretrain
 from dino.config import load_config, run_id
-from dino.metrics import validate_metrics
+from dino.metrics import read_metrics
 from dino.running import process
 from dino.running.distributed import World
 from dino.running.journal import read
@@ -82,7 +82,7 @@ def test_a_finished_run_writes_what_tables_show_of_it(images: Path, tmp_path: Pa
     run_dir = tmp_path / "run"
     assert main(arguments(images, run_dir, "--log-every", "2")) == 0
     report = run_dir / "metrics" / "pretrain.json"
-    document = validate_metrics(json.loads(report.read_text()))
+    document = read_metrics(report)
     last = read(run_dir)[-1].metrics
     assert (document.protocol, document.run_id) == ("pretrain", run_id(load_config(run_dir / "config.yaml")))
     for name in ("loss", "teacher_entropy", "kl"):
@@ -99,14 +99,14 @@ def test_a_finished_run_writes_what_tables_show_of_it(images: Path, tmp_path: Pa
     report.unlink()
     (run_dir / "checkpoint.pth").unlink()
     assert main(arguments(images, run_dir)) == 0
-    again = validate_metrics(json.loads(report.read_text()))
+    again = read_metrics(report)
     assert again.metrics["loss"].value == document.metrics["loss"].value
 
 
 def test_random_weights_have_a_report_without_a_journal(images: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     assert main(arguments(images, run_dir, epochs=0)) == 0
-    document = validate_metrics(json.loads((run_dir / "metrics" / "pretrain.json").read_text()))
+    document = read_metrics(run_dir / "metrics" / "pretrain.json")
     assert document.metrics.keys() == {"hours"}
 
 

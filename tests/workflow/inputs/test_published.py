@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from dino.config import RunConfig, load_recipe
+from dino.metrics import Measure
 from workflow.inputs.claims import parse_claim, split_cell
 from workflow.inputs.studies import Study
-from workflow.results.claims import Measurement, evaluate
+from workflow.results.claims import evaluate
 
 Line = dict[str, str]
 
@@ -287,7 +288,7 @@ def test_claims_hold_for_the_papers_own_numbers(studies: dict[str, Study]):
                 variant, metric = split_cell(cell)
                 value = study.variants[variant].published.get(metric)
                 if value is not None:
-                    values[cell] = {0: Measurement(value)}
+                    values[cell] = {0: Measure(value=value)}
             verdict = evaluate(claim.check, values=values, chance=0.1)
             judged += verdict.word != "not run"
             if verdict.word not in ("holds", "not run"):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dino.errors import UserError
-from workflow.results.claims import ClaimVerdict, Measurement, evaluate, standard_error
+from dino.metrics import Measure
+from workflow.results.claims import ClaimVerdict, evaluate, standard_error
 
 CELLS = ("a.knn.top1", "b.knn.top1", "c.knn.top1")
 
@@ -16,7 +17,9 @@ CELLS = ("a.knn.top1", "b.knn.top1", "c.knn.top1")
 def decide(text: str, chance: float | None = 10.0, n: int | None = 1000, **values: float | list[float]) -> ClaimVerdict:
     """Evaluate with cells a, b, c given as one number (one seed) or a list (seeds 0, 1, ...)."""
     table = {
-        f"{name}.knn.top1": dict(enumerate(Measurement(v, n) for v in (value if isinstance(value, list) else [value])))
+        f"{name}.knn.top1": dict(
+            enumerate(Measure(value=v, n=n) for v in (value if isinstance(value, list) else [value]))
+        )
         for name, value in values.items()
     }
     return evaluate(text, values=table, chance=chance)
@@ -26,7 +29,7 @@ def decide(text: str, chance: float | None = 10.0, n: int | None = 1000, **value
 
 
 def test_one_seed_decides_beyond_one_standard_error():
-    error = math.hypot(*(standard_error(Measurement(value, 1000)) for value in (70.0, 68.0)))
+    error = math.hypot(*(standard_error(Measure(value=value, n=1000)) for value in (70.0, 68.0)))
     assert 2.0 < error < 2.1
     assert decide("a.knn.top1 > b.knn.top1", a=70.0, b=70.0 - error - 0.1).word == "holds"
     assert decide("a.knn.top1 > b.knn.top1", a=70.0, b=70.0 + error + 0.1).word == "fails"
@@ -35,7 +38,7 @@ def test_one_seed_decides_beyond_one_standard_error():
 
 
 def test_error_against_a_number_is_that_of_one_cell():
-    error = standard_error(Measurement(10.0, 1000))
+    error = standard_error(Measure(value=10.0, n=1000))
     assert error == pytest.approx(math.sqrt(10 * 90 / 1000), rel=0.02)  # the binomial error, in points
     assert decide("a.knn.top1 < chance", a=10.0 - 1.05 * error).word == "holds"
     assert decide("a.knn.top1 < chance", a=10.0 - 0.9 * error).word == "undecided"
@@ -43,7 +46,7 @@ def test_error_against_a_number_is_that_of_one_cell():
 
 def test_error_follows_the_arithmetic():
     # 2a has twice the error of a; the mean of two equal cells has 1 / sqrt(2) of it.
-    error = standard_error(Measurement(50.0, 1000))
+    error = standard_error(Measure(value=50.0, n=1000))
     assert decide("2 * a.knn.top1 > 100", a=50.0 + 0.9 * error).word == "undecided"
     assert decide("2 * a.knn.top1 > 100", a=50.0 + 1.1 * error).word == "holds"
     assert decide("mean(a.knn.top1, b.knn.top1) > 50", a=50.0 + 0.8 * error, b=50.0 + 0.8 * error).word == "holds"
@@ -62,9 +65,9 @@ def test_without_a_test_set_size_the_number_is_taken_as_it_is():
 
 
 def test_zero_and_hundred_percent_are_not_exact():
-    assert standard_error(Measurement(0.0, 50)) > 1.0
-    assert standard_error(Measurement(100.0, 50)) == pytest.approx(standard_error(Measurement(0.0, 50)))
-    assert standard_error(Measurement(12.0, 50, unit="im/s")) == 0.0
+    assert standard_error(Measure(value=0.0, n=50)) > 1.0
+    assert standard_error(Measure(value=100.0, n=50)) == pytest.approx(standard_error(Measure(value=0.0, n=50)))
+    assert standard_error(Measure(value=12.0, n=50, unit="im/s")) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -119,8 +122,8 @@ def test_true_of_no_seed_but_of_the_mean_is_undecided():
 
 def test_only_seeds_that_have_every_cell_count():
     values = {
-        "a.knn.top1": {0: Measurement(60.0), 1: Measurement(1.0), 2: Measurement(60.0)},
-        "b.knn.top1": {0: Measurement(50.0), 2: Measurement(50.0)},
+        "a.knn.top1": {0: Measure(value=60.0), 1: Measure(value=1.0), 2: Measure(value=60.0)},
+        "b.knn.top1": {0: Measure(value=50.0), 2: Measure(value=50.0)},
     }
     verdict = evaluate("a.knn.top1 > b.knn.top1", values=values)
     assert verdict.word == "holds"
@@ -159,9 +162,9 @@ claim = st.recursive(
 FLIPPED = {"holds": "fails", "fails": "holds", "undecided": "undecided"}
 
 
-def _values(numbers: tuple[list[float], ...], n: int | None) -> dict[str, dict[int, Measurement]]:
+def _values(numbers: tuple[list[float], ...], n: int | None) -> dict[str, dict[int, Measure]]:
     return {
-        name: {seed: Measurement(value, n) for seed, value in enumerate(each)}
+        name: {seed: Measure(value=value, n=n) for seed, value in enumerate(each)}
         for name, each in zip(CELLS, numbers, strict=True)
     }
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workflow.results.claims import Measurement
+from dino.metrics import Measure
 from workflow.results.verdicts import GLOSSARY, TONES, Kind, Row, contrast, judge, published_collapse
 
 
 def row(*values: float, published: float | None = None, n: int = 2000, **fields: Any) -> Row:
-    measured = {seed: Measurement(value, n) for seed, value in enumerate(values)}
+    measured = {seed: Measure(value=value, n=n) for seed, value in enumerate(values)}
     return Row(published=published, values=measured, **{"chance": 5.0, **fields})
 
 
@@ -151,7 +151,7 @@ def test_a_reference_that_collapsed_is_named():
 
 
 def test_a_published_value_without_chance_level_is_no_collapse():
-    seconds = Row(published=0.1, values={0: Measurement(0.2, None, "s")})
+    seconds = Row(published=0.1, values={0: Measure(value=0.2, unit="s")})
     assert not published_collapse(seconds)
     assert published_collapse(row(50.0, published=0.2))
     assert not published_collapse(row(50.0, published=0.3))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from workflow.inputs.figure_spec import JOURNAL
 from workflow.results.figures.epochs import compose_journals
 from workflow.results.figures.style import complete, figure_style, save
-from workflow.results.runs import CURVES
 from workflow.results.summary import StudyResults
 
 
@@ -19,5 +19,5 @@ def draw_curves(results: StudyResults, folder: Path) -> list[Path]:
     study = results.study
     title = f"{study.title}: training"
     with figure_style():
-        figure = complete(compose_journals(results, list(CURVES)), title=title)
+        figure = complete(compose_journals(results, list(JOURNAL)), title=title)
         return save(figure, folder / f"{study.name}-curves", title=title, results=results)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from dino.metrics import MetricsFile
+from dino.running.journal import read
 from workflow.inputs.evaluations import evaluations
 from workflow.results.figures.style import DASHES, GUIDE, SERIES, Drawing, capital, new_figure, plain_spines
-from workflow.results.measurements import read_metrics_file
-from workflow.results.runs import RunFacts, read_curves
+from workflow.results.runs import RunFacts
 from workflow.results.summary import StudyResults
 
 if TYPE_CHECKING:
@@ -69,10 +67,10 @@ def compose_journals(results: StudyResults, quantities: list[str]) -> Drawing:
 
 def _draw_run(panels: list[Axes], quantities: list[str], run: RunFacts, index: int) -> Any:
     """One run's curves in the colour and dashes of its variant; its first line, for the legend."""
-    points = read_curves(run.folder)
+    records = read(run.folder)
     first = None
     for axes, quantity in zip(panels, quantities, strict=True):
-        known = [(point["epoch"], point[quantity]) for point in points if quantity in point]
+        known = [(record.epoch, record.metrics[quantity]) for record in records if quantity in record.metrics]
         if known:
             line = _draw_line(axes, known, index, main=run.seed in (0, None))
             first = first or line
@@ -155,17 +153,16 @@ def series(results: StudyResults, variant: str, name: str) -> Iterable[tuple[int
     """For each seed of a variant: the values of ``name`` (``knn_curve.teacher_eK``) by their epoch K."""
     evaluation, _, metric = name.partition(".")
     pattern = re.compile(metric.replace("K", r"(\d+)"))
-    frame = results.frame
-    own = frame[(frame["variant"] == variant) & frame["metric"].str.startswith(f"{evaluation}.")]
-    for seed, group in own.groupby("seed"):
-        paths = [Path(str(path)) for path in group["path"] if not pd.isna(path)]
-        if not paths or not paths[0].is_file():
-            continue
-        measured = read_metrics_file(paths[0]).metrics
-        found = [(pattern.fullmatch(key), measure.value) for key, measure in measured.items()]
+    files: dict[int, MetricsFile] = {}
+    for cell in (each.cell for each in results.readings):
+        file = results.files.get(cell.file) if cell.file else None
+        if file and cell.variant == variant and cell.metric.startswith(f"{evaluation}."):
+            files.setdefault(cell.seed, file)
+    for seed, file in sorted(files.items()):
+        found = [(pattern.fullmatch(key), measure.value) for key, measure in file.metrics.items()]
         line = sorted((float(match[1]), value) for match, value in found if match)
         if line:
-            yield int(str(seed)), line
+            yield seed, line
 
 
 def _words(name: str) -> tuple[str, str]:

@@ -62,7 +62,7 @@ def _css() -> Any:
 
 def _facts(plan: Plan, results: list[StudyResults], root: Path) -> list[tuple[str, str]]:
     runs = {run_id: run for study in results for run_id, run in study.runs.items()}
-    evaluations = {(file.run_id, file.protocol): file for study in results for file in study.files}
+    evaluations = {(file.run_id, file.protocol): file for study in results for file in study.files.values()}
     training = sum(run.seconds for run in runs.values())
     shares = {run_id: plan.scale.resources_of("pretrain", plan.runs[run_id].fields) for run_id in runs}
     unit = "GPU" if any(share.gpu for share in shares.values()) else "core"
@@ -78,7 +78,7 @@ def _facts(plan: Plan, results: list[StudyResults], root: Path) -> list[tuple[st
     )
     data = list(dict.fromkeys(line for study in results for line in study.data))
     devices = sorted({file.device for file in evaluations.values() if file.device})
-    measured = [file.created[:10] for file in evaluations.values() if file.created]
+    measured = [f"{file.created:%Y-%m-%d}" for file in evaluations.values() if file.created]
     lines = [
         (
             "Scale",
@@ -104,7 +104,7 @@ def _facts(plan: Plan, results: list[StudyResults], root: Path) -> list[tuple[st
 
 def _runs(plan: Plan, results: list[StudyResults], page_folder: Path) -> list[dict[str, Any]]:
     facts = {run_id: run for study in results for run_id, run in study.runs.items()}
-    measured = {file.run_id: file for study in results for file in study.files}
+    measured = {file.run_id: file for study in results for file in study.files.values()}
     table = []
     for run_id, run in facts.items():
         file = measured.get(run_id)
@@ -151,7 +151,7 @@ def _versions(results: list[StudyResults]) -> list[tuple[str, str]]:
     """The packages that the measurements ran with; several versions of one are all named."""
     found: dict[str, set[str]] = {}
     for study in results:
-        for file in study.files:
+        for file in study.files.values():
             for name, version in file.versions.items():
                 found.setdefault(name, set()).add(version)
     return [(name, ", ".join(sorted(versions))) for name, versions in sorted(found.items())]

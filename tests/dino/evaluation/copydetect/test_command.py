@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from dino.cli import main
-from dino.metrics import MetricsFile, validate_metrics
+from dino.metrics import MetricsFile, read_metrics
 from tests.dino.evaluation.copydetect.copies import write_copies
 
 NETWORK = ["--checkpoint", "random", "--arch", "vit_nano", "--patch-size", "8", "--device", "cpu", "--workers", "0"]
@@ -23,7 +22,7 @@ def copydetect(data: Path, *extra: str) -> list[str]:
 
 
 def written(data: Path) -> MetricsFile:
-    return validate_metrics(json.loads((data.parent / "o.json").read_text()))
+    return read_metrics(data.parent / "o.json")
 
 
 def test_copies_are_searched_among_originals_and_distractors(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from dino.cli import main
 from dino.evaluation.features.files import read_features
-from dino.metrics import validate_metrics
+from dino.metrics import read_metrics
 
 SHAPE = ["--checkpoint", "random", "--arch", "vit_nano", "--patch-size", "4", "--image-size", "16", "--device", "cpu"]
 
@@ -37,7 +37,7 @@ def test_two_splits_in_one_process_then_knn(data: Path, tmp_path: Path, capsys: 
     output = tmp_path / "knn.json"
     files = ["--train-features", str(train), "--test-features", str(test)]
     assert main(["knn", *files, "--output", str(output), "--k", "1", "5", "--headline-k", "5"]) == 0
-    document = validate_metrics(json.loads(output.read_text()))
+    document = read_metrics(output)
     assert document.metrics["top1"].value == 100.0
     assert (document.data.train, document.data.test, document.seed) == (16, 6, 7)
     assert document.data.test_digest != document.data.digest

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dino.cli import main
-from dino.metrics import validate_metrics
+from dino.metrics import read_metrics
 from tests.dino.training.supervised.labelled import write_images
 
 SHAPE = ["--checkpoint", "random", "--arch", "vit_nano", "--patch-size", "4", "--device", "cpu", "--quiet"]
@@ -26,7 +26,7 @@ def finetune(data: Path, output: Path, *more: str) -> int:
 def test_colours_are_told_apart_and_the_file_is_whole(tmp_path: Path) -> None:
     data = write_images(tmp_path / "data")
     assert finetune(data, tmp_path / "o.json") == 0
-    document = validate_metrics(json.loads((tmp_path / "o.json").read_text()))
+    document = read_metrics(tmp_path / "o.json")
     assert document.protocol == "finetune"
     assert document.metrics["top1"].value > 60.0
     assert document.metrics["top5"].value == 100.0

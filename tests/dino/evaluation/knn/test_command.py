@@ -11,7 +11,7 @@ import pytest
 
 from dino.cli import main
 from dino.evaluation.features.files import FeatureData, FeatureMeta, write_features
-from dino.metrics import CheckpointIdentity, validate_metrics
+from dino.metrics import CheckpointIdentity, read_metrics
 
 CLASSES = ["ant", "bee", "cat"]
 
@@ -69,7 +69,7 @@ def arguments(train: Path, test: Path, output: Path) -> list[str]:
 
 def test_metrics_file_from_two_feature_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*write_pair(tmp_path), "--k", "5", "20", "--headline-k", "5", "--device", "cpu"]) == 0
-    document = validate_metrics(json.loads((tmp_path / "knn.json").read_text()))
+    document = read_metrics(tmp_path / "knn.json")
     assert set(document.metrics) == {"top1", "top5", "top1_best_k", "top1_k5", "top5_k5", "top1_k20", "top5_k20"}
     assert document.metrics["top1"] == document.metrics["top1_k5"]
     assert document.metrics["top1"].value > 90
@@ -89,7 +89,7 @@ def test_features_from_elsewhere_are_used_and_noted(tmp_path: Path) -> None:
     for name in ("a", "b"):
         np.savez(tmp_path / f"{name}.npz", features=rng.standard_normal((25, 4)), labels=np.arange(25) % 5)
     assert main(arguments(tmp_path / "a.npz", tmp_path / "b.npz", tmp_path / "o.json")) == 0
-    document = validate_metrics(json.loads((tmp_path / "o.json").read_text()))
+    document = read_metrics(tmp_path / "o.json")
     assert (document.run_id, document.seed, document.data.name, document.checkpoint.sha256) == (None,) * 4
     assert document.chance == 20.0
     assert sum("identity is unknown" in note for note in document.notes) == 2
@@ -103,7 +103,7 @@ def test_share_of_the_training_images_is_taken_and_recorded(tmp_path: Path) -> N
     digests = []
     for extra in (["--subset", "0.2"], ["--subset", "0.2", "--subset-seed", "1"], []):
         assert main([*command, *extra]) == 0
-        document = validate_metrics(json.loads((tmp_path / "knn.json").read_text()))
+        document = read_metrics(tmp_path / "knn.json")
         subset = document.settings["subset"]
         digests.append(subset and subset.pop("digest"))
         assert document.data.train == (12 if extra else 60)
@@ -115,7 +115,7 @@ def test_several_labels_an_image_give_mean_average_precision(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*write_multilabel(tmp_path), "--k", "5", "20", "--headline-k", "5"]) == 0
-    document = validate_metrics(json.loads((tmp_path / "knn.json").read_text()))
+    document = read_metrics(tmp_path / "knn.json")
     names = {"map", "map_11point", "map_best_k", "map_k5", "map_11point_k5", "map_k20", "map_11point_k20"}
     assert set(document.metrics) == names
     assert document.metrics["map"] == document.metrics["map_k5"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 
 from dino.cli import main
 from dino.config import build_config
-from dino.metrics import MetricsFile, validate_metrics
+from dino.metrics import MetricsFile, read_metrics
 from dino.models import build_backbone
 from tests.dino.training.supervised.labelled import write_images
 from workflow.protocols import PROTOCOLS
@@ -29,7 +28,7 @@ def linear(data: Path, output: Path, *more: str, network: tuple[str, ...] = ("--
 
 
 def read(path: Path) -> MetricsFile:
-    return validate_metrics(json.loads(path.read_text()))
+    return read_metrics(path)
 
 
 def test_metrics_file_is_whole(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

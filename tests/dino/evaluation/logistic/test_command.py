@@ -1,20 +1,19 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dino.cli import main
-from dino.metrics import MetricsFile, validate_metrics
+from dino.metrics import MetricsFile, read_metrics
 from tests.dino.evaluation.knn.test_command import write_multilabel, write_pair
 
 
 def logistic(folder: Path, command: list[str], *extra: str) -> MetricsFile:
     """Run ``dino logistic`` with the arguments of a ``dino knn`` command; returns its metrics file."""
     assert main(["logistic", *command[1:], *extra]) == 0
-    return validate_metrics(json.loads((folder / "knn.json").read_text()))
+    return read_metrics(folder / "knn.json")
 
 
 def test_metrics_file_from_two_feature_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dino.cli import main
-from dino.metrics import validate_metrics
+from dino.metrics import read_metrics
 from tests.dino.evaluation.masks.scenes import write_list, write_scene
 
 NETWORK = ["--checkpoint", "random", "--arch", "vit_nano", "--patch-size", "8"]
@@ -29,7 +28,7 @@ def test_metrics_file(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     output = tmp_path / "masks.json"
     command = ["masks", *NETWORK, "--data", str(scenes), "--image-size", "32", "--output", str(output)]
     assert main([*command, "--device", "cpu", "--seed", "3"]) == 0
-    document = validate_metrics(json.loads(output.read_text()))
+    document = read_metrics(output)
     names = {"jaccard", "jaccard_80", "jaccard_instances", "jaccard_instances_80", "jaccard_single_head"}
     assert set(document.metrics) == names
     assert all(
@@ -40,7 +39,7 @@ def test_metrics_file(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert document.settings["model"]["arch"] == "vit_nano"
     assert "jaccard_instances_80" in capsys.readouterr().out
     assert main([*command, "--seed", "4", "--quiet"]) == 0
-    assert validate_metrics(json.loads(output.read_text())).metrics != document.metrics
+    assert read_metrics(output).metrics != document.metrics
     assert capsys.readouterr().out == ""
 
 
@@ -58,7 +57,7 @@ def test_random_weights_on_voc(reference_data: Path, tmp_path: Path) -> None:
     output = tmp_path / "masks.json"
     command = ["masks", *NETWORK, "--data", str(reference_data / "voc"), "--image-size", "96"]
     assert main([*command, "--quiet", "--output", str(output)]) == 0
-    document = validate_metrics(json.loads(output.read_text()))
+    document = read_metrics(output)
     assert (document.data.test, document.settings["objects"]) == (6, 9)
     # Nearly uniform attention: masks of 60 % of all patches, whatever the object.
     assert 10 < document.metrics["jaccard"].value < 25

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from PIL import Image
 
 from dino.cli import main
 from dino.evaluation.features.files import read_features
-from dino.metrics import MetricsFile, validate_metrics
+from dino.metrics import MetricsFile, read_metrics
 from tests.dino.evaluation.retrieval.landmarks import rewrite_truth, write_landmarks
 
 NETWORK = ["--checkpoint", "random", "--arch", "vit_nano", "--patch-size", "8", "--device", "cpu", "--workers", "0"]
@@ -27,7 +26,7 @@ def retrieval(data: Path, *extra: str) -> list[str]:
 
 
 def written(data: Path) -> MetricsFile:
-    return validate_metrics(json.loads((data.parent / "o.json").read_text()))
+    return read_metrics(data.parent / "o.json")
 
 
 def values(document: MetricsFile) -> dict[str, float]:

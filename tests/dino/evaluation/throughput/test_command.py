@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dino.cli import main
-from dino.metrics import validate_metrics
+from dino.metrics import read_metrics
 from dino.models import build_backbone
 
 QUICK = ["--image-size", "16", "--batch-sizes", "4", "1", "--seconds", "0.01", "--device", "cpu"]
@@ -16,7 +16,7 @@ QUICK = ["--image-size", "16", "--batch-sizes", "4", "1", "--seconds", "0.01", "
 def test_metrics_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "t.json"
     assert main(["throughput", "--arch", "vit_nano", "--patch-size", "4", *QUICK, "--output", str(output)]) == 0
-    document = validate_metrics(json.loads(output.read_text()))
+    document = read_metrics(output)
     values = {name: (measure.value, measure.unit) for name, measure in document.metrics.items()}
     for name, count in {"tokens": 17, "dim": 64, "blocks": 3, "heads": 4, "head_dim": 16}.items():
         assert values[name] == (count, "count")
@@ -41,7 +41,7 @@ def test_half_precision_and_a_checkpoint(tmp_path: Path, precision: str) -> None
     output = tmp_path / "t.json"
     command = ["throughput", "--checkpoint", str(tmp_path / "c.pth"), "--arch", "vit_nano", *QUICK]
     assert main([*command, "--precision", precision, "--channels-last", "--quiet", "--output", str(output)]) == 0
-    document = validate_metrics(json.loads(output.read_text()))
+    document = read_metrics(output)
     assert document.settings["precision"] == precision
     assert document.checkpoint.sha256 is not None
 

@@ -3,14 +3,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import pytest
 
 from dino.errors import UserError
+from dino.metrics import read_metrics
 from workflow.planning.plan import Plan
-from workflow.results.measurements import COLUMNS, read_metrics_file
-from workflow.results.runs import read_curves, read_run
+from workflow.results.runs import read_run
 from workflow.results.summary import StudyResults, summarise
 
 
@@ -24,23 +25,21 @@ def row_of(results: StudyResults, variant: str) -> Any:
     return next(row for row in results.rows if row.name == variant)
 
 
-def test_frame_is_tidy_and_in_the_studys_order(plan3: Plan, done3: Path):
+def test_readings_are_in_the_studys_order(plan3: Plan, done3: Path):
     results = summarise(plan3, "teacher", results=done3)
-    frame = results.frame
-    assert list(frame.columns) == COLUMNS
-    assert list(dict.fromkeys(frame["variant"])) == list(results.study.variants)
-    assert list(frame["seed"]) == [0, 1, 2] * len(results.study.variants)
-    assert frame["value"].notna().all()
-    assert set(frame["n"]) == {2000}
-    assert set(frame["chance"]) == {5.0}
+    assert list(dict.fromkeys(each.cell.variant for each in results.readings)) == list(results.study.variants)
+    assert [each.cell.seed for each in results.readings] == [0, 1, 2] * len(results.study.variants)
+    assert {each.measure.n for each in results.readings if each.measure} == {2000}
+    assert {each.chance for each in results.readings} == {5.0}
 
 
 def test_rows_have_mean_and_spread_over_seeds(plan3: Plan, done3: Path):
     results = summarise(plan3, "teacher", results=done3)
-    values = results.frame.query("variant == 'momentum'")["value"]
+    own = [each for each in results.readings if each.cell.variant == "momentum"]
+    values = [each.measure.value for each in own if each.measure]
     row = row_of(results, "momentum")
-    assert row.row.mean == pytest.approx(values.mean())
-    assert row.spread == pytest.approx(values.std(ddof=1))
+    assert row.row.mean == pytest.approx(fmean(values))
+    assert row.spread == pytest.approx(stdev(values))
     assert [run.seed for run in row.runs] == [0, 1, 2]
 
 
@@ -89,16 +88,16 @@ def test_infinite_value_is_refused(plan: Plan, fresh: Path):
     path = file_of(plan, fresh)
     path.write_text(path.read_text().replace('"value": ', '"value": Infinity, "was": ', 1))
     with pytest.raises(UserError, match=r"metrics\.top1\.value"):
-        read_metrics_file(path)
+        read_metrics(path)
 
 
 def test_a_changed_file_is_read_again(plan: Plan, fresh: Path):
     path = file_of(plan, fresh)
-    before = read_metrics_file(path).metrics["top1"].value
+    before = read_metrics(path).metrics["top1"].value
     document = json.loads(path.read_text())
     document["metrics"]["top1"]["value"] = before - 10
     path.write_text(json.dumps(document))
-    assert read_metrics_file(path).metrics["top1"].value == before - 10
+    assert read_metrics(path).metrics["top1"].value == before - 10
 
 
 def test_missing_files_are_rows_without_a_number(plan: Plan, fresh: Path):
@@ -138,19 +137,3 @@ def test_unreadable_status_is_named(tmp_path: Path):
     (tmp_path / "status.json").write_text("{")
     with pytest.raises(UserError, match=r"status\.json"):
         read_run(tmp_path)
-
-
-def test_journal_may_end_in_a_torn_line_but_not_hold_one(tmp_path: Path):
-    line = '{"step": 1, "epoch": 0.5, "time": 0, "metrics": {"loss": 2.0, "lr": 0.1}}\n'
-    journal = tmp_path / "metrics.jsonl"
-    journal.write_text(line + '{"step": 2, "ep')
-    assert read_curves(tmp_path) == [{"step": 1.0, "epoch": 0.5, "loss": 2.0}]
-    journal.write_text('{"step": 2, "ep\n' + line)
-    with pytest.raises(UserError, match="line 1: not a journal record"):
-        read_curves(tmp_path)
-
-
-def test_journal_with_values_that_json_cannot_hold(tmp_path: Path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "epoch": 0.5, "time": 0, "metrics": {"loss": "nan"}}\n')
-    (point,) = read_curves(tmp_path)
-    assert point["loss"] != point["loss"]
