@@ -120,6 +120,15 @@ def read_metrics(path: Path) -> MetricsFile:
 
     Raises:
         UserError: It cannot be read, is of another schema, or lacks or mistypes a key; the file is named.
+
+    Example:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from dino.metrics import read_metrics
+        >>> document = {"schema": 1, "protocol": "knn", "run_id": None, "metrics": {"top1": {"value": 71.2, "unit": "%"}}}
+        >>> _ = Path("knn.json").write_text(json.dumps(document))
+        >>> read_metrics(Path("knn.json")).metrics["top1"].value
+        71.2
     """
     try:
         changed = path.stat().st_mtime_ns

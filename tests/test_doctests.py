@@ -19,6 +19,7 @@ NEEDED = {
     "dino.config": ["load_recipe"],
     "dino.data.augment": ["MultiCrop"],
     "dino.evaluation.knn.votes": ["score_knn"],
+    "dino.metrics": ["read_metrics"],
     "dino.models.backbone": ["build_backbone"],
     "dino.models.head": ["ProjectionHead"],
     "dino.models.network": ["build_networks"],
