@@ -125,7 +125,8 @@ def read_metrics(path: Path) -> MetricsFile:
         >>> import json
         >>> from pathlib import Path
         >>> from dino.metrics import read_metrics
-        >>> document = {"schema": 1, "protocol": "knn", "run_id": None, "metrics": {"top1": {"value": 71.2, "unit": "%"}}}
+        >>> metrics = {"top1": {"value": 71.2, "unit": "%"}}
+        >>> document = {"schema": 1, "protocol": "knn", "run_id": None, "metrics": metrics}
         >>> _ = Path("knn.json").write_text(json.dumps(document))
         >>> read_metrics(Path("knn.json")).metrics["top1"].value
         71.2
