@@ -45,7 +45,7 @@ def draw(scale: float, device: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def run_ours(data: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[int, float]:
     """Top-1 for each k, in one pass."""
-    from dino.evaluation.knn.votes import score_knn
+    from dino.evaluation.scoring.votes import score_knn
 
     return {k: s.top1 for k, s in score_knn(*data, ks=KS, temperature=TEMPERATURE, normalised=True).items()}
 

@@ -18,7 +18,7 @@ WITH_EXAMPLES = sorted(
 NEEDED = {
     "dino.config": ["load_recipe"],
     "dino.data.augment": ["MultiCrop"],
-    "dino.evaluation.knn.votes": ["score_knn"],
+    "dino.evaluation.scoring.votes": ["score_knn"],
     "dino.metrics": ["read_metrics"],
     "dino.models.backbone": ["build_backbone"],
     "dino.models.head": ["ProjectionHead"],

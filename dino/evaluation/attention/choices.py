@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dino.errors import UserError
-from dino.evaluation.attention.pictures import Picture, UnusablePicture
+from dino.evaluation.pictures import Picture, UnusablePicture
 
 if TYPE_CHECKING:
     import torch

@@ -27,8 +27,8 @@ from dino.evaluation.attention.drawing import (
     overlay,
     wrapped,
 )
-from dino.evaluation.attention.maps import CLS, attention_maps, enlarge, keep_mass
-from dino.evaluation.attention.pictures import Picture, prepare
+from dino.evaluation.attention_maps import CLS, attention_maps, enlarge, keep_mass
+from dino.evaluation.pictures import Picture, prepare
 from dino.files import atomic_path
 
 if TYPE_CHECKING:

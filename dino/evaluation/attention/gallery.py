@@ -18,8 +18,6 @@ from dino.errors import UserError
 from dino.evaluation.attention.choices import AttentionSettings, patch_of
 from dino.evaluation.attention.drawing import Tile, colour_table, montage
 from dino.evaluation.attention.figures import draw_frame, draw_image, save_png
-from dino.evaluation.attention.maps import CLS, attention_maps
-from dino.evaluation.attention.pictures import Picture, UnusablePicture, prepare
 from dino.evaluation.attention.video import (
     VIDEO_EXTENSIONS,
     FrameSource,
@@ -27,6 +25,8 @@ from dino.evaluation.attention.video import (
     check_output,
     image_files,
 )
+from dino.evaluation.attention_maps import CLS, attention_maps
+from dino.evaluation.pictures import Picture, UnusablePicture, prepare
 from dino.evaluation.runtime import device_name
 from dino.files import write_json
 from dino.log import logger, track

@@ -19,9 +19,8 @@ from dino.errors import UserError
 from dino.evaluation.davis.dataset import Video
 from dino.evaluation.davis.masks import Mask, MaskCode, SequenceDefect, resize_nearest
 from dino.evaluation.davis.propagation import PropagationSettings, Propagator
-from dino.evaluation.scoring.neighbours import full_precision_products
 from dino.models.vit import VisionTransformer
-from dino.running.precision import autocast
+from dino.running.precision import autocast, full_precision_products
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.228, 0.224, 0.225)

@@ -21,7 +21,6 @@ from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity, load_evaluated
 from dino.evaluation.features.files import FeatureData, FeatureMeta, Preprocessing, read_meta, write_features
 from dino.evaluation.runtime import device_name, set_up_torch
-from dino.evaluation.scoring.neighbours import full_precision_products
 from dino.log import logger, track
 from dino.metrics import (
     created_now,
@@ -29,7 +28,7 @@ from dino.metrics import (
     peak_device_memory_mib,
     peak_memory_mib,
 )
-from dino.running.precision import autocast
+from dino.running.precision import autocast, full_precision_products
 
 if TYPE_CHECKING:
     from dino.data import EvalBatch

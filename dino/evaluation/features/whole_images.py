@@ -23,9 +23,8 @@ from dino.data.decode import CorruptImage, decode
 from dino.errors import UserError
 from dino.evaluation.features.extraction import default_workers
 from dino.evaluation.runtime import set_up_torch
-from dino.evaluation.scoring.neighbours import full_precision_products
 from dino.log import logger, track
-from dino.running.precision import autocast
+from dino.running.precision import autocast, full_precision_products
 
 BATCHES_WAITING = 16
 """Full batches' worth of images that may wait for others of their size; beyond, the largest group goes as it is."""

@@ -8,7 +8,6 @@ import torch
 
 from dino.errors import UserError
 from dino.evaluation.features.pairs import FeaturePair, describe_pair
-from dino.evaluation.knn.votes import KnnScore, score_knn
 from dino.evaluation.scoring.multilabel import (
     MeanPrecision,
     mean_precision,
@@ -17,6 +16,7 @@ from dino.evaluation.scoring.multilabel import (
     undefined_note,
 )
 from dino.evaluation.scoring.neighbours import normalise_
+from dino.evaluation.scoring.votes import KnnScore, score_knn
 from dino.metrics import Measure, MetricsFile, percent
 
 

@@ -27,9 +27,9 @@ from dino.evaluation.features.extraction import (
     refuse_equal_splits,
 )
 from dino.evaluation.features.files import Preprocessing
-from dino.evaluation.knn.votes import target_ranks
 from dino.evaluation.knn_curve.points import CurvePoint, KeptPoints
 from dino.evaluation.scoring.neighbours import iterate_neighbours, normalise_
+from dino.evaluation.scoring.votes import target_ranks
 from dino.files import sha256_file
 from dino.log import logger
 from dino.metrics import (

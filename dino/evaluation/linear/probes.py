@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dino.evaluation.scoring.accuracy import count_right
-from dino.evaluation.scoring.neighbours import full_precision_products
+from dino.running.precision import full_precision_products
 from dino.running.random_state import derive_seed
 
 MOMENTUM = 0.9

@@ -19,10 +19,9 @@ from dino.evaluation.linear.crops import TrainCrops
 from dino.evaluation.linear.features import JointFeature
 from dino.evaluation.linear.probes import ProbeBank
 from dino.evaluation.linear.recipe import ProbeSettings
-from dino.evaluation.scoring.neighbours import full_precision_products
 from dino.log import logger, track
 from dino.running.checkpoint import read_checkpoint, write_checkpoint
-from dino.running.precision import autocast
+from dino.running.precision import autocast, full_precision_products
 from dino.running.progress import Progress
 from dino.running.signals import StopRequest
 

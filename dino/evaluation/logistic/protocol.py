@@ -14,8 +14,9 @@ from dino.evaluation.features.pairs import FeaturePair, describe_pair
 from dino.evaluation.logistic.solve import CHUNK_BYTES, Solution, solve
 from dino.evaluation.scoring.accuracy import count_right
 from dino.evaluation.scoring.multilabel import mean_precision, random_precision, undefined_note
-from dino.evaluation.scoring.neighbours import full_precision_products, normalise_
+from dino.evaluation.scoring.neighbours import normalise_
 from dino.metrics import Measure, MetricsFile, percent
+from dino.running.precision import full_precision_products
 
 LAMBDAS = (0.01, 0.1, 1.0)
 HEADLINE = 0.1

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dino.evaluation.logistic.lbfgs import Minimiser
-from dino.evaluation.scoring.neighbours import full_precision_products
 from dino.log import logger
+from dino.running.precision import full_precision_products
 
 CHUNK_BYTES = 256 << 20
 """Of logits that exist at one time."""

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from dino.data.decode import CorruptImage, decode
 from dino.errors import UserError
-from dino.evaluation.attention.maps import attention_maps, keep_mass
-from dino.evaluation.attention.pictures import Picture, UnusablePicture, prepare
+from dino.evaluation.attention_maps import attention_maps, keep_mass
 from dino.evaluation.document import describe_evaluation
 from dino.evaluation.masks.jaccard import ObjectPixels, count_objects, jaccard
 from dino.evaluation.masks.voc import Scene, SceneSet, read_labels, resize_labels
+from dino.evaluation.pictures import Picture, UnusablePicture, prepare
 from dino.log import logger, track
 from dino.metrics import (
     DataIdentity,

@@ -27,12 +27,13 @@ from dino.evaluation.features.whole_images import ImageList, ListFeatures, Runni
 from dino.evaluation.retrieval.dataset import RevisitedSet
 from dino.evaluation.retrieval.images import SCALES, Shrink, at_scales, pixel_boxes, smallest_side
 from dino.evaluation.scoring.average_precision import SETUPS, Indices, score_setup
-from dino.evaluation.scoring.neighbours import full_precision_products, normalise_
+from dino.evaluation.scoring.neighbours import normalise_
 from dino.metrics import (
     DataIdentity,
     Measure,
     MetricsFile,
 )
+from dino.running.precision import full_precision_products
 
 if TYPE_CHECKING:
     from dino.models.backbone import Backbone

@@ -1,1 +1,1 @@
-"""Scores that several protocols share."""
+"""Neighbours, votes and scores that several protocols share."""

@@ -68,7 +68,7 @@ def neighbour_scores(
         reserve_bytes_per_query=20 * classes * ordered[-1],
     )
     for rows, similarities, indices in chunks:
-        # As in `dino.evaluation.knn.votes`: a common factor changes no average, and with the first vote at 1 none
+        # As in `dino.evaluation.scoring.votes`: a common factor changes no average, and with the first vote at 1 none
         # overflows.
         weights = (similarities - similarities[:, :1]).double().div_(temperature).exp_()[:, None]
         labels = train_labels[indices]

@@ -7,7 +7,6 @@ similarities are ordered by the index in the bank, so that the result is defined
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dino.errors import UserError
+from dino.running.precision import full_precision_products
 
 # One slab of the bank is compared at a time; larger ones mean fewer merges, smaller ones more query rows in a chunk.
 SLAB_ROWS = 131_072
@@ -85,19 +85,6 @@ def largest(similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
     chosen = torch.sort(chosen, dim=1).values
     values, order = torch.sort(similarity.gather(1, chosen), dim=1, descending=True, stable=True)
     return values, chosen.gather(1, order)
-
-
-@contextlib.contextmanager
-def full_precision_products() -> Iterator[None]:
-    """Compute float32 in float32, whatever the process allows elsewhere: TF32 changes neighbours."""
-    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(products)
-        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def _fold(width: int, k: int) -> int:

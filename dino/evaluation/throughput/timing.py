@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dino.errors import UserError
-from dino.evaluation.scoring.neighbours import full_precision_products
 from dino.log import logger
+from dino.running.precision import full_precision_products
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CHUNKS = 10

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dino.evaluation.attention.maps import enlarge
+from dino.evaluation.attention_maps import enlarge
 from dino.evaluation.masks.jaccard import count_objects, jaccard
 from dino.evaluation.masks.voc import resize_labels
 

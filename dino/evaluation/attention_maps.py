@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dino.errors import UserError
-from dino.evaluation.attention.pictures import to_tensor
-from dino.evaluation.scoring.neighbours import full_precision_products
-from dino.running.precision import autocast
+from dino.evaluation.pictures import to_tensor
+from dino.running.precision import autocast, full_precision_products
 
 if TYPE_CHECKING:
     from dino.models.vit import VisionTransformer

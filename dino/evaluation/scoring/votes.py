@@ -66,7 +66,7 @@ def score_knn(
 
     Example:
         >>> import torch
-        >>> from dino.evaluation.knn.votes import score_knn
+        >>> from dino.evaluation.scoring.votes import score_knn
         >>> centres = 3 * torch.randn(5, 32)  # five classes that are easily told apart
         >>> train_labels, test_labels = torch.arange(100) % 5, torch.arange(50) % 5
         >>> train, test = (centres[y] + torch.randn(len(y), 32) for y in (train_labels, test_labels))

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dino.errors import UserError
-from dino.evaluation.attention.maps import attention_maps, enlarge, keep_mass
-from dino.evaluation.attention.pictures import Picture, prepare
+from dino.evaluation.attention_maps import attention_maps, enlarge, keep_mass
 from dino.evaluation.masks.jaccard import count_objects, jaccard
+from dino.evaluation.pictures import Picture, prepare
 from dino.models import build_backbone
 
-GOLDEN = Path(__file__).resolve().parents[3] / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 RESULTS = json.loads((GOLDEN / "masks.json").read_text(encoding="utf-8"))["results"]
 
 

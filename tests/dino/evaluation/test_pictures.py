@@ -19,7 +19,7 @@ from dino.evaluation.attention.drawing import (
     scaled,
     wrapped,
 )
-from dino.evaluation.attention.pictures import UnusablePicture, prepare, to_tensor
+from dino.evaluation.pictures import UnusablePicture, prepare, to_tensor
 
 
 def noise(height: int, width: int) -> np.ndarray:

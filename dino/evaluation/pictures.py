@@ -1,4 +1,4 @@
-"""Images as the attention figures show them to the network (paper.md, C.9): resized, cut to whole patches."""
+"""Images as attention figures and masks show them to the network (paper.md, C.9): resized, cut to whole patches."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dino.errors import UserError
-from dino.evaluation.knn.votes import KnnScore, score_knn, target_ranks
+from dino.evaluation.scoring.votes import KnnScore, score_knn, target_ranks
 
 GOLDEN = Path(__file__).resolve().parents[3] / "golden"
 Split = tuple[Tensor, Tensor, Tensor, Tensor]
