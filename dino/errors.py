@@ -14,8 +14,11 @@ class UserError(Exception):
     """A mistake in the input; its message is one sentence that names the thing and the way out."""
 
 
-class Interrupted(Exception):
-    """A signal asked the run to stop and its state has been saved; becomes exit status 75."""
+class Interrupted(BaseException):
+    """A signal asked the run to stop and its state has been saved; becomes exit status 75.
+
+    Like KeyboardInterrupt it may come at any time, and no code that expects errors takes it for one.
+    """
 
 
 class DivergenceError(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,18 +19,15 @@ from dino.config import (
 from dino.errors import UserError
 from dino.files import write_text
 from dino.log import logger
+from dino.running.options import add_run_arguments, check_numbers, default_workers, set_up, with_all_ranks
 
 CONFIG_NAME = "config.yaml"
 
 if TYPE_CHECKING:
-    import torch
-
     from dino.data import PretrainLoader
-    from dino.running.distributed import World
+    from dino.running.resumable import Resumable, Running
     from dino.running.signals import StopRequest
-    from dino.training.loop import Training
     from dino.training.supervised.data import LabelledLoader
-    from dino.training.supervised.loop import LabelledTraining
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--workers", type=int, help="processes that read images, for each rank (default: chosen)")
     parser.add_argument("--threads", type=int, help="CPU threads of each rank (default: torch's choice)")
-    parser.add_argument("--checkpoint-minutes", type=float, default=30.0, help="longest time between checkpoints")
-    parser.add_argument("--checkpoint-every-epochs", type=int, default=1, help="epochs between checkpoints")
-    parser.add_argument("--log-every", type=int, help="steps between logged points (default: about 300 points a run)")
+    add_run_arguments(parser)
     parser.add_argument(
         "--snapshots",
         type=int,
@@ -83,48 +77,33 @@ def run(options: argparse.Namespace) -> None:
 
     from dino.running.signals import StopRequest
 
-    with StopRequest() as stop:  # from the start: a signal while data load is not lost either
-        import torch
-
-        from dino.running import distributed
-        from dino.running.locks import sole_owner
-
-        world = distributed.find_world()
-        if not world.is_main:
-            logger.setLevel("WARNING")
+    with StopRequest() as stop:
+        running = set_up(options, options.run_dir)
         check_run_dir(options.run_dir, config)
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        device = choose_device(options.device, world)
-        if is_finished(options.run_dir, config, world):
+        if is_finished(config, running):
             if options.snapshots and not (options.run_dir / "snapshots").is_dir():
                 logger.warning("it kept no snapshots: remove %s to train it again with them", options.run_dir)
-            _report(options.run_dir, config, world, device)
+            _report(config, running)
             return
-        loader = build_loader(options, config, world, device)  # before anything is written: its mistakes leave nothing
-        owner = sole_owner(options.run_dir, stop=stop) if world.is_main else contextlib.nullcontext()
-        with owner:  # the other ranks wait for rank 0 in the process group
-            distributed.start_process_group(world, device)
-            try:
-                if not is_finished(options.run_dir, config, world):  # by whoever had the directory before
-                    _train(options, config, loader, world, device, stop)
-            finally:
-                distributed.stop_process_group()
+        loader = build_loader(options, config, running)  # before anything is written: its mistakes leave nothing
+        with with_all_ranks(running, stop):
+            # Once more: whoever had the directory may have made another run of it, or finished this one.
+            check_run_dir(options.run_dir, config)
+            if not is_finished(config, running):
+                _train(options, config, loader, running, stop)
 
 
 def build_loader(
-    options: argparse.Namespace, config: RunConfig, world: World, device: torch.device
+    options: argparse.Namespace, config: RunConfig, running: Running
 ) -> PretrainLoader | LabelledLoader | None:
     """The run's data; None for a run of no epochs, which needs none.
 
     Raises:
         UserError: The data are missing, too few, or do not divide.
     """
-    from dino.running.process import configure_process
-
-    configure_process(device)
     if config.epochs == 0:
         return None
+    device, world = running.device, running.world
     workers = options.workers if options.workers is not None else default_workers(device)
     # A set named by hand is taken as it is; which version it is stands in its digest.
     data = config.model_copy(update={"dataset": options.data, "dataset_version": ""}) if options.data else config
@@ -141,66 +120,56 @@ def _train(
     options: argparse.Namespace,
     config: RunConfig,
     loader: PretrainLoader | LabelledLoader | None,
-    world: World,
-    device: torch.device,
+    running: Running,
     stop: StopRequest,
 ) -> None:
-    if world.is_main and not (options.run_dir / CONFIG_NAME).exists():
+    from dino.running.resumable import Runner
+
+    is_main = running.world.is_main
+    if is_main and not (options.run_dir / CONFIG_NAME).exists():
         write_text(options.run_dir / CONFIG_NAME, dump_config(config))
-    training = build_training(options, config, loader, world, device)
+    runner = Runner(build_training(config, loader, running, snapshots=options.snapshots))
     mirror = None
     sampler: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if world.is_main:
+    if is_main:
         from dino.tracking.environment import record_environment
 
         record_environment(options.run_dir)
-    if world.is_main and options.tracking != "off":
+    if is_main and options.tracking != "off":
         from dino.tracking.system import SystemSampler, gpu_uuid_of
 
-        sampler = SystemSampler(options.run_dir, gpu_uuid=gpu_uuid_of(device))
+        sampler = SystemSampler(options.run_dir, gpu_uuid=gpu_uuid_of(running.device))
         if options.tracking == "online":
             from dino.tracking.watcher import start_watcher
 
             mirror = start_watcher(options.run_dir, names=options.names)  # ends by itself when this process does
     with sampler:
-        training.run(stop)
-    _report(options.run_dir, config, world, device, digest=loader.digest if loader else None)
+        runner.run(stop)
+    _report(config, running, digest=loader.digest if loader else None)
     if mirror is not None and mirror.poll():
         logger.warning("the MLflow mirror has stopped (status %d); `dino sync` delivers the rest", mirror.returncode)
 
 
 def build_training(
-    options: argparse.Namespace,
-    config: RunConfig,
-    loader: PretrainLoader | LabelledLoader | None,
-    world: World,
-    device: torch.device,
-) -> Training | LabelledTraining:
-    """The run itself: with labels where the configuration says so."""
+    config: RunConfig, loader: PretrainLoader | LabelledLoader | None, running: Running, *, snapshots: int = 0
+) -> Resumable:
+    """What is run: with labels where the configuration says so."""
     if config.objective == "supervised" and loader is not None:
-        from dino.training.supervised.pretraining import build_labelled_training
+        from dino.training.supervised.pretraining import build_supervised_pretraining
 
-        labelled = cast("LabelledLoader", loader)
-        return build_labelled_training(config, labelled, options.run_dir, device=device, world=world)
-    from dino.training.loop import LoopSettings, Training
+        return build_supervised_pretraining(config, cast("LabelledLoader", loader), running)
+    from dino.training.pretraining import Pretraining
 
-    settings = LoopSettings(
-        checkpoint_minutes=options.checkpoint_minutes,
-        checkpoint_every_epochs=options.checkpoint_every_epochs,
-        log_every=options.log_every,
-        snapshots=options.snapshots,
-    )
-    return Training(
-        config, cast("PretrainLoader | None", loader), options.run_dir, device=device, world=world, settings=settings
-    )
+    return Pretraining(config, cast("PretrainLoader | None", loader), running, snapshots=snapshots)
 
 
-def _report(run_dir: Path, config: RunConfig, world: World, device: torch.device, *, digest: str | None = None) -> None:
+def _report(config: RunConfig, running: Running, *, digest: str | None = None) -> None:
     """Write the finished run's metrics file, unless it is there."""
     from dino.training.report import REPORT, write_report
 
-    if world.is_main and not (run_dir / REPORT).is_file():
-        logger.info("wrote %s", write_report(run_dir, config, device=str(device), digest=digest))
+    run_dir = running.run_dir
+    if run_dir and running.world.is_main and not (run_dir / REPORT).is_file():
+        logger.info("wrote %s", write_report(run_dir, config, device=str(running.device), digest=digest))
 
 
 def resolve_config(options: argparse.Namespace) -> RunConfig:
@@ -242,49 +211,6 @@ def parse_value(text: str) -> Any:
     return value
 
 
-def check_numbers(options: argparse.Namespace) -> None:
-    """Refuse numbers that make no sense, by the option's name.
-
-    Raises:
-        UserError: One of them.
-    """
-    for name in ("workers", "threads", "checkpoint_minutes", "checkpoint_every_epochs", "log_every", "snapshots"):
-        value, least = getattr(options, name), 0 if name in ("workers", "checkpoint_minutes", "snapshots") else 1
-        if value is not None and not value >= least:
-            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {value:g}")
-
-
-def default_workers(device: torch.device) -> int:
-    """Reading processes of a rank: on a CPU none, since they would take training's own cores; else the cores to spare.
-
-    At most 10, the authors' default; sets kept in memory use none.
-    """
-    if device.type == "cpu":
-        return 0
-    return max(1, min(10, (os.cpu_count() or 1) // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) - 1))
-
-
-def choose_device(name: str, world: World) -> torch.device:
-    """``auto`` takes a GPU where there is one; each rank its own.
-
-    Raises:
-        UserError: A GPU was asked for, or a rank needs one, and there is none.
-    """
-    import torch
-
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if not count:
-        raise UserError("--device cuda: torch sees no GPU here; use --device cpu")
-    index = 0 if count == 1 else world.local_rank  # a launcher may show each rank its own GPU only
-    if index >= count or (count == 1 and world.local_rank > 0 and "CUDA_VISIBLE_DEVICES" not in os.environ):
-        raise UserError(f"local rank {world.local_rank} has no GPU: this machine shows {count}; start fewer ranks")
-    device = torch.device("cuda", index)
-    torch.cuda.set_device(device)
-    return device
-
-
 def check_run_dir(run_dir: Path, config: RunConfig) -> None:
     """Refuse a run directory that another configuration lives in.
 
@@ -302,12 +228,13 @@ def check_run_dir(run_dir: Path, config: RunConfig) -> None:
         )
 
 
-def is_finished(run_dir: Path, config: RunConfig, world: World) -> bool:
+def is_finished(config: RunConfig, running: Running) -> bool:
     """Whether the final checkpoint of this very configuration is there; says so."""
     from dino.running.checkpoint import CheckpointFolder
 
-    folder = CheckpointFolder(run_dir, fingerprint(config))
+    assert running.run_dir is not None
+    folder = CheckpointFolder(running.run_dir, fingerprint(config))
     finished = folder.is_finished()
-    if finished and world.is_main:
+    if finished and running.world.is_main:
         logger.info("%s is finished: %s is there", run_id(config), folder.final)
     return finished

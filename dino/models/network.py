@@ -41,11 +41,23 @@ class Network(nn.Module):
         return self.head(features[0] if len(features) == 1 else torch.cat(features))
 
 
+def build_student_backbone(config: RunConfig) -> Backbone:
+    """The backbone that a run trains, with its stochastic depth; the position table fits the global crops."""
+    return build_backbone(
+        arch=config.arch,
+        patch_size=config.patch_size,
+        img_size=config.global_crop_size,
+        embed_dim=config.embed_dim,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        drop_path_rate=config.drop_path_rate,
+    )
+
+
 def build_networks(config: RunConfig) -> tuple[Network, Network]:
     """Student and teacher at the start of a run; seeding torch's global generator is the caller's.
 
-    The teacher is an exact copy, without predictor, stochastic depth and gradients. The position tables fit the global
-    crops.
+    The teacher is an exact copy, without predictor, stochastic depth and gradients.
 
     Example:
         >>> import torch
@@ -57,15 +69,7 @@ def build_networks(config: RunConfig) -> tuple[Network, Network]:
         >>> student(crops).shape, teacher(crops[:1]).shape
         (torch.Size([32, 64]), torch.Size([8, 64]))
     """
-    backbone = build_backbone(
-        arch=config.arch,
-        patch_size=config.patch_size,
-        img_size=config.global_crop_size,
-        embed_dim=config.embed_dim,
-        depth=config.depth,
-        num_heads=config.num_heads,
-        drop_path_rate=config.drop_path_rate,
-    )
+    backbone = build_student_backbone(config)
     student = Network(backbone, build_head(config, backbone.embed_dim))
     teacher = copy.deepcopy(student).requires_grad_(False)
     teacher.head.predictor = None

@@ -9,11 +9,13 @@ import os
 import pickle
 import re
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dino.config import RunConfig, fingerprint, run_id
 from dino.errors import UserError
 from dino.files import atomic_path
 from dino.log import logger
@@ -65,6 +67,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if state["version"] > VERSION:
         raise UserError(f"{path}: is of version {state['version']}, newer than this program reads ({VERSION})")
     return state
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """What a checkpoint says of the run that it belongs to."""
+
+    run_id: str
+    fingerprint: str
+    config: dict[str, Any]
+    """Fields of a `dino.config.RunConfig`: how `dino.models.load_backbone` knows the network."""
+    data_digest: str | None
+
+    @classmethod
+    def of(cls, config: RunConfig, data_digest: str | None) -> RunIdentity:
+        """Of a pretraining."""
+        values = config.model_dump(mode="json")
+        return cls(run_id=run_id(config), fingerprint=fingerprint(config), config=values, data_digest=data_digest)
 
 
 class CheckpointFolder:
@@ -140,6 +159,13 @@ class CheckpointFolder:
             return state
         return None
 
+    def last_good(self) -> str:
+        """For people: where the run can be taken up again."""
+        partials = self.partials()
+        if not partials:
+            return "No checkpoint had been written yet."
+        return f"The last good checkpoint, of step {partials[0][0]}, is kept: {partials[0][1]}"
+
     def _check_fingerprint(self, path: Path, state: dict[str, Any]) -> None:
         if state["fingerprint"] != self.fingerprint:
             raise UserError(
@@ -151,3 +177,35 @@ class CheckpointFolder:
         stale = self.folder.glob(".step-*.tmp.pth")  # of a process that was killed while it wrote
         for path in (*(path for _, path in self.partials()[count:]), *stale):
             path.unlink(missing_ok=True)
+
+
+class CheckpointFile:
+    """The state of an unfinished evaluation, one file beside its output; whoever wrote the output removes it.
+
+    Args:
+        path: The file.
+        fingerprint: Of what is done; another's state is not taken up.
+    """
+
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        self.path, self.fingerprint = path, fingerprint
+
+    def newest(self) -> dict[str, Any] | None:
+        """The state, or None where there is none that fits."""
+        if not self.path.exists():
+            return None
+        try:
+            state = read_checkpoint(self.path)
+        except UserError as error:
+            logger.warning("%s; starting anew", error)
+            return None
+        if state["fingerprint"] != self.fingerprint:
+            logger.info("%s is of other settings, weights or images; starting anew", self.path)
+            return None
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the state."""
+        write_checkpoint(self.path, state)
+
+    finish = save

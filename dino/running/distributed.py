@@ -7,10 +7,12 @@ SLURM_PROCID, SLURM_NTASKS and SLURM_LOCALID. LOCAL_RANK is read from the enviro
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -140,3 +142,12 @@ def gather_over_ranks(value: Tensor) -> list[Tensor]:
 def has_batch_norm(network: nn.Module) -> bool:
     """Whether any layer uses statistics of the batch."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def average_gradients(network: nn.Module, device: torch.device) -> nn.parallel.DistributedDataParallel:
+    """``network`` with its gradients averaged over the ranks; statistics of batch norm are those of all already."""
+    ddp = nn.parallel.DistributedDataParallel
+    new_name = "forward_sync_buffers" in inspect.signature(ddp.__init__).parameters  # torch 2.13
+    keep_buffers: dict[str, Any] = {"forward_sync_buffers" if new_name else "broadcast_buffers": False}
+    devices = [device.index] if device.type == "cuda" else None
+    return ddp(network, device_ids=devices, gradient_as_bucket_view=True, **keep_buffers)

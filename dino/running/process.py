@@ -1,11 +1,9 @@
-"""The process as a whole: settings that make training faster without changing what is computed, and its memory."""
+"""The process as a whole: settings that make training faster without changing what is computed."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
-import resource
-import sys
 
 import torch
 
@@ -45,11 +43,3 @@ def keep_freed_memory(keep: bool = True) -> bool:
     else:
         settings = {_M_MMAP_MAX: 65536, _M_TRIM_THRESHOLD: 128 << 10, _M_TOP_PAD: 128 << 10}
     return all(mallopt(key, value) == 1 for key, value in settings.items())
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Most memory used so far, MiB: of tensors on a GPU, of the whole process on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -71,20 +71,23 @@ class Progress:
 
 
 class StatusFile:
-    """``status.json`` of a run directory: what the run is doing, for whoever looks from outside."""
+    """``status.json`` of a run directory: what the run is doing, for whoever looks from outside; None for no file."""
 
-    def __init__(self, run_dir: Path, *, enabled: bool) -> None:
-        self._path, self._enabled = run_dir / STATUS_NAME, enabled
+    def __init__(self, run_dir: Path | None) -> None:
+        self._path = run_dir / STATUS_NAME if run_dir else None
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._collapse: tuple[str | None, int | None] = (None, None)
         self._written = 0.0
 
-    def collapse(self, kind: str | None, step: int | None) -> None:
-        """What the next writing says of collapse."""
-        self._collapse = (kind, step)
-
     def write(
-        self, status: str, *, step: int, seconds: float, message: str = "", at_least_seconds_apart: float = 0.0
+        self,
+        status: str,
+        *,
+        step: int,
+        seconds: float,
+        message: str = "",
+        collapse: tuple[str | None, int | None] = (None, None),
+        at_least_seconds_apart: float = 0.0,
     ) -> None:
         """Write the file (atomically), unless the last writing was less than so many seconds ago.
 
@@ -93,12 +96,14 @@ class StatusFile:
             step: Optimizer steps done.
             seconds: Spent on the run so far, over all its processes.
             message: For people.
+            collapse: Its kind and since which step; news of it is written at once.
             at_least_seconds_apart: Makes frequent calls cheap.
         """
-        if not self._enabled or time.monotonic() - self._written < at_least_seconds_apart:
+        recent = time.monotonic() - self._written < at_least_seconds_apart
+        if self._path is None or (recent and collapse == self._collapse):
             return
-        self._written = time.monotonic()
-        kind, at = self._collapse
+        self._written, self._collapse = time.monotonic(), collapse
+        kind, at = collapse
         write_json(
             self._path,
             {

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from dino.errors import Interrupted
 from dino.log import logger
-from dino.running.distributed import world_size
+from dino.running.distributed import find_world, world_size
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 """Slurm sends SIGTERM at pre-emption, submitit and ``--signal=USR2@90`` SIGUSR2 before the time limit."""
 
 
 class StopRequest:
-    """Remembers that a signal asked the process to stop; a context manager that puts the old handlers back."""
+    """A signal's request to stop; a context manager that puts the old handlers back.
+
+    A signal ends the body at once: before and after its steps a job has nothing to lose. It is only remembered in the
+    body of `at_steps`, and where there are several ranks, which must stop alike.
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None
         self._previous: dict[signal.Signals, Any] = {}
+        self._remember = False
 
     def __enter__(self) -> StopRequest:
+        self._remember = find_world().world_size > 1
         if threading.current_thread() is threading.main_thread():  # elsewhere Python cannot set handlers
             for number in STOP_SIGNALS:
                 self._previous[number] = signal.signal(number, self._handle)
@@ -34,8 +43,28 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def at_steps(self) -> Iterator[None]:
+        """In the body a signal is remembered: who makes steps looks at the request between them, and saves."""
+        before, self._remember = self._remember, True
+        try:
+            yield
+        finally:
+            self._remember = before
+
+    def check(self) -> None:
+        """Stop here if that was asked for.
+
+        Raises:
+            Interrupted: It was.
+        """
+        if self:
+            raise Interrupted(f"stopped by {self.name}, nothing is lost; run the same command again to go on")
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.name = signal.Signals(number).name
+        if not self._remember:
+            self.check()
 
     def __bool__(self) -> bool:
         return self.name is not None

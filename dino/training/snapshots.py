@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dino.config import run_id
+from torch import nn
+
 from dino.log import logger
-from dino.running.checkpoint import write_checkpoint
-
-if TYPE_CHECKING:
-    from dino.training.loop import Training
+from dino.running.checkpoint import RunIdentity, write_checkpoint
 
 FOLDER = "snapshots"
 _NAME = re.compile(r"epoch-(\d+)\.pth")
@@ -41,23 +41,34 @@ class Snapshots:
     """The snapshots of one run; like its journal they never show more than the run has reached.
 
     Args:
-        run: The run.
+        run_dir: Of the run.
         count: About how many to take; 0 takes none.
+        networks: ``student`` and ``teacher``.
+        identity: What a snapshot says of the run.
+        total_steps: Of the run.
+        steps_per_epoch: Of the run.
     """
 
-    def __init__(self, run: Training, count: int) -> None:
-        self.folder = run.run_dir / FOLDER
-        self._run = run
-        schedules = run.schedules
-        steps = snapshot_steps(count, total_steps=schedules.total_steps, steps_per_epoch=schedules.steps_per_epoch)
+    def __init__(
+        self,
+        run_dir: Path,
+        count: int,
+        *,
+        networks: Mapping[str, nn.Module],
+        identity: RunIdentity,
+        total_steps: int,
+        steps_per_epoch: int,
+    ) -> None:
+        self.folder = run_dir / FOLDER
+        self._networks, self._identity = networks, identity
+        self._total_steps, self._steps_per_epoch = total_steps, steps_per_epoch
+        steps = snapshot_steps(count, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         self._due = {step: epoch for epoch, step in steps.items()}
 
-    def start(self) -> None:
-        """Call when the run knows the step that it goes on from: later snapshots are dropped, and made again."""
-        step, per_epoch = self._run.step, self._run.schedules.steps_per_epoch
-        total = self._run.schedules.total_steps
+    def start(self, step: int) -> None:
+        """Call when the run knows the ``step`` that it goes on from: later snapshots are dropped, and made again."""
         for epoch, path in find_snapshots(self.folder):
-            if min(epoch * per_epoch, total) > step:
+            if min(epoch * self._steps_per_epoch, self._total_steps) > step:
                 path.unlink()
         for stale in self.folder.glob(".epoch-*.tmp.pth"):  # of a process that was killed while it wrote
             stale.unlink()
@@ -66,28 +77,19 @@ class Snapshots:
             epochs = ", ".join(map(str, missed))
             logger.warning("no snapshot of epoch %s: the run was beyond it when snapshots were asked for", epochs)
 
-    def take(self) -> None:
+    def take(self, step: int) -> None:
         """Call on rank 0 after each step: writes a snapshot where one is due."""
-        epoch = self._due.get(self._run.step)
+        epoch = self._due.get(step)
         if epoch is not None:
-            write_checkpoint(self._path(epoch), self._state(epoch))
+            write_checkpoint(self._path(epoch), self._state(step, epoch))
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch}.pth"
 
-    def _state(self, epoch: int) -> dict[str, Any]:
-        run, step = self._run, self._run.step_once
-        networks = {"student": step.student, "teacher": step.teacher}
-        return {
-            **{
-                key: {name: value for name, value in network.state_dict().items() if name.startswith("backbone.")}
-                for key, network in networks.items()
-            },
-            "step": run.step,
-            "epoch": epoch,
-            "steps_per_epoch": run.schedules.steps_per_epoch,
-            "fingerprint": run.checkpoints.fingerprint,
-            "run_id": run_id(run.config),
-            "config": run.config.model_dump(mode="json"),
-            "data_digest": run.loader.digest if run.loader else None,
+    def _state(self, step: int, epoch: int) -> dict[str, Any]:
+        backbones = {
+            key: {name: value for name, value in network.state_dict().items() if name.startswith("backbone.")}
+            for key, network in self._networks.items()
         }
+        position = {"step": step, "epoch": epoch, "steps_per_epoch": self._steps_per_epoch}
+        return {**backbones, **position, **asdict(self._identity)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from dino.config import RunConfig
 from dino.objectives.factory import build_objective
-from dino.running.distributed import World, has_batch_norm
+from dino.running.distributed import World, average_gradients, has_batch_norm
 from dino.running.precision import autocast, build_scaler
 from dino.training import optim
 from dino.training.schedules import Schedules
@@ -51,15 +50,24 @@ class TrainStep:
         if config.compile:
             self.student.compile()
             self.teacher.compile()
-        self._parallel = self._distributed() if world.world_size > 1 else None
+        self._parts: dict[str, Any] = {
+            "student": self.student,
+            "teacher": self.teacher,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+            "objective": self.objective,
+            "teacher_state": self.teacher_rule,
+        }
+        self._parallel = average_gradients(self.student, device) if world.world_size > 1 else None
 
-    def _distributed(self) -> nn.parallel.DistributedDataParallel:
-        """The student with its gradients averaged over the ranks; statistics of batch norm are those of all already."""
-        ddp = nn.parallel.DistributedDataParallel
-        new_name = "forward_sync_buffers" in inspect.signature(ddp.__init__).parameters  # torch 2.13
-        keep_buffers: dict[str, Any] = {"forward_sync_buffers" if new_name else "broadcast_buffers": False}
-        devices = [self.device.index] if self.device.type == "cuda" else None
-        return ddp(self.student, device_ids=devices, gradient_as_bucket_view=True, **keep_buffers)
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each part, under a checkpoint's keys (docs/architecture.md)."""
+        return {name: part.state_dict() for name, part in self._parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
 
     def __call__(
         self, step: int, batches: Iterator[Sequence[Tensor]], *, with_stats: bool = False

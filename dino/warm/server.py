@@ -41,7 +41,7 @@ PROGRAMS = {
             "timm.models.vision_transformer",
             "PIL.Image",
             "dino.config",
-            "dino.training.loop",
+            "dino.training.pretraining",
             "dino.evaluation.features.extraction",
             "dino.evaluation.runtime",
             "dino.evaluation.knn.protocol",

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from pathlib import Path
 from typing import Any
 
-from dino.errors import UserError
-from dino.log import logger
+from dino.running.options import add_run_arguments, check_numbers, default_workers, set_up, with_all_ranks
 
 # option -> field of `LabelledSettings`, type, help
 SETTINGS: dict[str, tuple[str, type, str]] = {
@@ -54,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe = parser.add_argument_group("recipe (defaults: DeiT's, with what is known of the data set)")
     for option, (field, kind, text) in SETTINGS.items():
         recipe.add_argument(f"--{option}", dest=f"set_{field}", type=kind, metavar="X", help=text)
+    add_run_arguments(parser)
     add_runtime_arguments(parser)
 
 
@@ -61,45 +60,28 @@ def run(options: argparse.Namespace) -> None:
     """Fine-tune, write the metrics file and print the accuracy."""
     from dino.training.supervised.recipe import finetune_settings
 
+    check_numbers(options)
     settings = finetune_settings(options.data, _overrides(options))
     run_dir = options.run_dir or options.output.with_name(f"{options.output.stem}-run")
 
     from dino.running.signals import StopRequest
 
     with StopRequest() as stop:
-        import torch
-
-        from dino.commands.pretrain import choose_device, default_workers
         from dino.evaluation.checkpoints import load_from_options
         from dino.evaluation.finetune.protocol import FinetuneJob, finetune
         from dino.metrics import write_metrics
-        from dino.running import distributed
-        from dino.running.locks import sole_owner
-        from dino.running.process import configure_process
 
-        world = distributed.find_world()
-        if not world.is_main:
-            logger.setLevel("WARNING")
-        if options.threads:
-            torch.set_num_threads(options.threads)
-        device = choose_device(options.device, world)
-        configure_process(device)
+        running = set_up(options, run_dir)
         backbone, identity = load_from_options(options, image_size=settings.image_size)
         job = FinetuneJob(
             data=options.data,
             train_split=options.train_split,
             test_split=options.test_split,
-            run_dir=run_dir,
-            device=device,
-            world=world,
-            workers=default_workers(device) if options.workers is None else options.workers,
+            workers=default_workers(running.device) if options.workers is None else options.workers,
+            running=running,
         )
-        with sole_owner(run_dir, stop=stop) if world.is_main else contextlib.nullcontext():
-            distributed.start_process_group(world, device)
-            try:
-                document = finetune(backbone, identity, settings, job, stop=stop)
-            finally:
-                distributed.stop_process_group()
+        with with_all_ranks(running, stop):
+            document = finetune(backbone, identity, settings, job, stop=stop)
     if document is None:
         return
     write_metrics(options.output, document)
@@ -114,6 +96,4 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     chosen = {field: value for field, value in values.items() if value is not None}
     if options.seed is not None:
         chosen["seed"] = options.seed
-    if options.workers is not None and options.workers < 0:
-        raise UserError(f"--workers must be at least 0, not {options.workers}")
     return chosen

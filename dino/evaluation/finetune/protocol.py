@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,14 +27,15 @@ from dino.metrics import (
     percent,
 )
 from dino.models import build_backbone
-from dino.running.distributed import World
+from dino.running.checkpoint import RunIdentity
 from dino.running.precision import autocast
 from dino.running.random_state import derive_seed
+from dino.running.resumable import Runner, Running
 from dino.running.signals import StopRequest
 from dino.training.supervised.classifier import Classifier
 from dino.training.supervised.data import LabelledLoader
-from dino.training.supervised.loop import LabelledTraining, RunIdentity
 from dino.training.supervised.recipe import LabelledSettings
+from dino.training.supervised.training import LabelledTraining
 
 if TYPE_CHECKING:
     from dino.models.backbone import Backbone
@@ -48,16 +48,14 @@ class FinetuneJob:
     data: str
     train_split: str
     test_split: str
-    run_dir: Path
-    device: torch.device
-    world: World
     workers: int
+    running: Running
 
 
 def finetune(
     backbone: Backbone, identity: Identity, settings: LabelledSettings, job: FinetuneJob, *, stop: StopRequest
 ) -> MetricsFile | None:
-    """Fine-tune ``backbone`` in ``job.run_dir`` (going on where it was) and classify the test images.
+    """Fine-tune ``backbone`` in its run directory (going on where it was) and classify the test images.
 
     Returns:
         The metrics file's document; None on ranks other than the first.
@@ -73,12 +71,13 @@ def finetune(
             f"data set '{train.name}': its {job.train_split} and {job.test_split} images have different classes "
             f"({len(train.classes)} and {len(test.classes)})"
         )
-    loader = LabelledLoader(settings, train, device=job.device, world=job.world, workers=job.workers)
+    device, world = job.running.device, job.running.world
+    loader = LabelledLoader(settings, train, device=device, world=world, workers=job.workers)
     name = settings.fingerprint(weights=identity.checkpoint.sha256 or str(identity.seed), data=train.digest)
     backbone = with_drop_path(backbone, identity, settings)
     torch.manual_seed(derive_seed(settings.seed, "classifier"))
     model = Classifier(backbone, loader.classes, init_scale=settings.head_init_scale)
-    torch.manual_seed(derive_seed(settings.seed, "training", job.world.rank))
+    torch.manual_seed(derive_seed(settings.seed, "training", world.rank))
     described = {key: value for key, value in identity.model.items() if key != "img_size" and value is not None}
     config = build_config(
         {
@@ -92,19 +91,20 @@ def finetune(
             "local_crop_size": identity.model.get("img_size") or settings.image_size,
         }
     )
+    values = config.model_dump(mode="json")
     training = LabelledTraining(
         settings,
         model,
         loader,
-        job.run_dir,
-        identity=RunIdentity(run_id=f"finetune-{name}", fingerprint=name, config=config.model_dump(mode="json")),
-        device=job.device,
-        world=job.world,
+        identity=RunIdentity(run_id=f"finetune-{name}", fingerprint=name, config=values, data_digest=loader.digest),
+        running=job.running,
     )
-    training.run(stop)
-    if not job.world.is_main:
+    runner = Runner(training)
+    runner.run(stop)
+    if not world.is_main:
         return None
-    return _document(training, identity, test, job, started=started)
+    stop.check()
+    return _document(runner, identity, test, job, started=started)
 
 
 def with_drop_path(backbone: Backbone, identity: Identity, settings: LabelledSettings) -> Backbone:
@@ -140,8 +140,9 @@ def classify(network: Callable[[Tensor], Tensor], images: EvalImages, *, precisi
 
 
 def _document(
-    training: LabelledTraining, identity: Identity, test: ImageSet, job: FinetuneJob, *, started: float
+    runner: Runner[LabelledTraining], identity: Identity, test: ImageSet, job: FinetuneJob, *, started: float
 ) -> MetricsFile:
+    training = runner.work
     settings, train = training.settings, training.loader.images
     images = EvalImages(
         test,
@@ -149,7 +150,7 @@ def _document(
         crop=settings.image_size,
         batch_size=training.loader.micro_batch,
         workers=job.workers,
-        device=job.device,
+        device=training.device,
     )
     classes = training.loader.classes
     score = classify(training.model.eval(), images, precision=settings.precision, classes=classes)
@@ -183,7 +184,7 @@ def _document(
             test=score.total,
             classes=classes,
         ),
-        device=job.device,
-        seconds=max(training.seconds(), time.perf_counter() - started),
+        device=training.device,
+        seconds=max(runner.seconds(), time.perf_counter() - started),
         notes=notes,
     )

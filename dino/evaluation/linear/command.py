@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
     with StopRequest() as stop:
         from dino.evaluation.checkpoints import load_from_options
         from dino.evaluation.features.extraction import choose_preprocessing, default_workers
-        from dino.evaluation.linear.protocol import LinearJob, evaluate_linear, format_table
+        from dino.evaluation.linear.protocol import LinearJob, evaluate_linear, format_table, state_file
         from dino.evaluation.runtime import set_up_torch
         from dino.metrics import write_metrics
         from dino.running.process import configure_process
@@ -89,9 +89,9 @@ def run(options: argparse.Namespace) -> None:
             device=device,
             workers=default_workers(options.workers),
         )
-        document, training = evaluate_linear(backbone, identity, settings, job, stop=stop)
+        document = evaluate_linear(backbone, identity, settings, job, stop=stop)
     write_metrics(options.output, document)
-    training.forget()
+    state_file(options.output).unlink(missing_ok=True)
     if not options.quiet:
         print(format_table(document))
 

@@ -34,6 +34,8 @@ from dino.metrics import (
     MetricsFile,
     percent,
 )
+from dino.running.checkpoint import CheckpointFile
+from dino.running.resumable import Runner
 from dino.running.signals import StopRequest
 
 if TYPE_CHECKING:
@@ -55,11 +57,8 @@ class LinearJob:
 
 def evaluate_linear(
     backbone: Backbone, identity: Identity, settings: ProbeSettings, job: LinearJob, *, stop: StopRequest
-) -> tuple[MetricsFile, ProbeTraining]:
+) -> MetricsFile:
     """Train the probes (going on where an earlier process was) and measure them.
-
-    Returns:
-        The document, and the training, to be forgotten once the document is written.
 
     Raises:
         UserError: The data sets do not fit together or the network's features are not finite.
@@ -106,12 +105,16 @@ def evaluate_linear(
         held_out=torch.from_numpy(held_out),
         test_features=torch.from_numpy(tested.features),
         test_labels=torch.from_numpy(tested.labels),
-        partial=job.output.with_name(f".{job.output.stem}.partial.pth"),
-        fingerprint=settings.fingerprint(
-            weights=identity.checkpoint.sha256 or str(identity.seed), data=[train.digest, test.digest]
+        checkpoints=CheckpointFile(
+            state_file(job.output),
+            settings.fingerprint(
+                weights=identity.checkpoint.sha256 or str(identity.seed), data=[train.digest, test.digest]
+            ),
         ),
     )
-    training.run(stop)
+    runner = Runner(training)
+    runner.run(stop)
+    stop.check()
     trials, trial_images = None, 0
     if bank.trials:
         images = _plain(part_of(train, np.flatnonzero(held_out)), settings, job)
@@ -125,9 +128,13 @@ def evaluate_linear(
         trial_images=trial_images,
         tested=len(tested.labels),
     )
-    document = _document(outcome, identity, training, (train, test), job, held_out=held_out)
-    seconds = max(training.seconds(), time.perf_counter() - started)
-    return document.model_copy(update={"seconds": round(seconds, 3)}), training
+    seconds = max(runner.seconds(), time.perf_counter() - started)
+    return _document(outcome, identity, training, (train, test), job, held_out=held_out, seconds=seconds)
+
+
+def state_file(output: Path) -> Path:
+    """Where the training of probes that ``output`` will tell of is kept until then."""
+    return output.with_name(f".{output.stem}.partial.pth")
 
 
 def format_table(document: MetricsFile) -> str:
@@ -149,6 +156,7 @@ def _document(
     job: LinearJob,
     *,
     held_out: NDArray[np.bool_],
+    seconds: float,
 ) -> MetricsFile:
     settings, (train, test), tested = training.settings, data, outcome.tested
     metrics = {
@@ -181,12 +189,12 @@ def _document(
             name=train.name,
             digest=train.digest,
             test_digest=test.digest,
-            train=len(training.crops),
+            train=len(training.loader),
             test=tested,
             classes=len(train.classes),
         ),
         device=job.device,
-        seconds=training.seconds(),
+        seconds=seconds,
         notes=_notes(outcome, training, data),
     )
 

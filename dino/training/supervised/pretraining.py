@@ -7,19 +7,19 @@ size and seed; the rest of the recipe is `LabelledSettings`'s own.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
-from dino.config import RunConfig, fingerprint, run_id
+from dino.config import RunConfig
 from dino.data.datasets import resolve_dataset
-from dino.models import build_backbone
+from dino.models.network import build_student_backbone
+from dino.running.checkpoint import RunIdentity
 from dino.running.distributed import World
 from dino.running.random_state import derive_seed
+from dino.running.resumable import Running
 from dino.training.supervised.classifier import Classifier
 from dino.training.supervised.data import LabelledLoader
-from dino.training.supervised.loop import LabelledTraining, RunIdentity
 from dino.training.supervised.recipe import LabelledSettings, build_settings
+from dino.training.supervised.training import LabelledTraining
 
 
 def settings_of(config: RunConfig) -> LabelledSettings:
@@ -57,24 +57,10 @@ def build_labelled_loader(config: RunConfig, *, device: torch.device, world: Wor
     return LabelledLoader(settings_of(config), images, device=device, world=world, workers=workers)
 
 
-def build_labelled_training(
-    config: RunConfig, loader: LabelledLoader, run_dir: Path, *, device: torch.device, world: World
-) -> LabelledTraining:
+def build_supervised_pretraining(config: RunConfig, loader: LabelledLoader, running: Running) -> LabelledTraining:
     """The run of ``config`` from random weights."""
     settings = settings_of(config)
     torch.manual_seed(derive_seed(config.seed, "networks"))
-    backbone = build_backbone(
-        arch=config.arch,
-        patch_size=config.patch_size,
-        img_size=config.global_crop_size,
-        embed_dim=config.embed_dim,
-        depth=config.depth,
-        num_heads=config.num_heads,
-        drop_path_rate=config.drop_path_rate,
-    )
-    model = Classifier(backbone, loader.classes, init_scale=settings.head_init_scale)
-    torch.manual_seed(derive_seed(config.seed, "training", world.rank))
-    identity = RunIdentity(
-        run_id=run_id(config), fingerprint=fingerprint(config), config=config.model_dump(mode="json")
-    )
-    return LabelledTraining(settings, model, loader, run_dir, identity=identity, device=device, world=world)
+    model = Classifier(build_student_backbone(config), loader.classes, init_scale=settings.head_init_scale)
+    torch.manual_seed(derive_seed(config.seed, "training", running.world.rank))
+    return LabelledTraining(settings, model, loader, identity=RunIdentity.of(config, loader.digest), running=running)

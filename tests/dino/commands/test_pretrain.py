@@ -1,23 +1,28 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import dino.data
 from dino.cli import main
 from dino.commands import pretrain
 from dino.config import load_config, run_id
 from dino.metrics import read_metrics
-from dino.running import process
-from dino.running.distributed import World
+from dino.running import locks, process
 from dino.running.journal import read
+from tests.dino.running.processes import can_fork, exit_status, fork
 
 SETTINGS = {
     "arch": "vit_nano",
@@ -157,6 +162,46 @@ def test_another_configuration_in_the_run_directory_is_refused(
     assert "belongs to the configuration" in capsys.readouterr().err
 
 
+def test_what_had_the_directory_before_is_looked_at_again_once_it_is_free(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+
+    @contextlib.contextmanager
+    def wait_for_another(folder: Path, *, stop: object) -> Iterator[None]:
+        """As if another configuration had held the lock, and been killed before its first checkpoint."""
+        monkeypatch.undo()
+        assert main(arguments(images, run_dir, epochs=0, warmup_epochs=0)) == 0
+        (run_dir / "checkpoint.pth").unlink()
+        shutil.rmtree(run_dir / "checkpoints")
+        with locks.sole_owner(folder, stop=stop):
+            yield
+
+    monkeypatch.setattr(locks, "sole_owner", wait_for_another)
+    assert main(arguments(images, run_dir, epochs=0, warmup_epochs=0, seed=1)) == 2
+    assert "belongs to the configuration" in capsys.readouterr().err
+    assert load_config(run_dir / "config.yaml").seed == 0
+    assert not (run_dir / "checkpoint.pth").exists()
+
+
+@can_fork
+def test_a_signal_while_data_load_ends_it_at_once_and_leaves_nothing(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **options: object) -> None:
+        (tmp_path / "loading").touch()
+        time.sleep(60)
+
+    monkeypatch.setattr(dino.data, "build_pretrain_loader", load)
+    pid = fork(lambda: main(arguments(images, tmp_path / "run")), tmp_path / "error.txt")
+    while not (tmp_path / "loading").exists():
+        assert not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGTERM)
+    assert exit_status(pid, seconds=30) == 75
+    assert not (tmp_path / "run").exists()
+
+
 def test_divergence_is_one_message_and_status_one(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,17 +223,6 @@ def test_values_on_the_command_line_have_their_types(text: str, value: object) -
     parsed = pretrain.parse_value(text)
     assert parsed == value
     assert type(parsed) is type(value)
-
-
-def test_a_gpu_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    from dino.errors import UserError
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert pretrain.choose_device("auto", World()).type == "cpu"
-    with pytest.raises(UserError, match="sees no GPU"):
-        pretrain.choose_device("cuda", World())
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from dino.models import build_networks
 from dino.running.checkpoint import read_checkpoint
 from dino.running.journal import read
 from tests.dino.running.processes import can_fork, run_ranks
-from tests.dino.training.test_loop import journal_without_times, status, stop_at
-from tests.dino.training.test_resume import train_rank
+from tests.dino.running.test_resume import train_rank
+from tests.dino.training.test_pretraining import journal_without_times, status, stop_at
 from tests.dino.training.tiny import equal_bits, run_steps, tiny_config, tiny_step, tiny_training, train
 
 BYOL = {"objective": "byol", "predictor": True, "head_bn": True, "predictor_hidden_dim": 20}
@@ -168,10 +168,10 @@ def test_collapse_to_a_constant_vector_is_warned_of_and_named(
     monkeypatch.setattr(logging.getLogger("dino"), "propagate", True)
     training = tiny_training(tiny_config(**{**BYOL, "head_bn": False}), tmp_path, log_every=1)
     with torch.no_grad():  # weights of zero and a bias: one output for all
-        for network in (training.step_once.student, training.step_once.teacher):
+        for network in (training.work.step_once.student, training.work.step_once.teacher):
             network.head.mlp[-1].weight.zero_()
             network.head.mlp[-1].bias.fill_(1.0)
-    training.schedules.lr[:] = 0.0
+    training.work.schedules.lr[:] = 0.0
     from dino.running.signals import StopRequest
 
     training.run(StopRequest())

@@ -22,14 +22,14 @@ def taken(run_dir: Path) -> list[int]:
 def stop_after(run_dir: Path, step: int, **options: object) -> None:
     """Train until ``step`` steps are made, as if a signal had come then; the last checkpoint is older."""
     training = tiny_training(tiny_config(), run_dir, checkpoint_every_epochs=2, **options)
-    add = training.losses.add
+    add = training.work.losses.add
 
     def add_or_die(loss: torch.Tensor) -> None:
         if training.step == step:
             raise KeyboardInterrupt
         add(loss)
 
-    training.losses.add = add_or_die  # type: ignore[method-assign]
+    training.work.losses.add = add_or_die  # type: ignore[method-assign]
     with pytest.raises((KeyboardInterrupt, Interrupted)):
         training.run(StopRequest())
 
@@ -68,8 +68,8 @@ def test_evaluations_read_a_snapshot(tmp_path: Path) -> None:
     training = train(tiny_config(), tmp_path, snapshots=1)
     backbone, identity = load_evaluated(str(tmp_path / "snapshots" / "epoch-3.pth"), key="student")
     assert isinstance(backbone, nn.Module)
-    assert equal_bits(dict(backbone.state_dict()), dict(training.step_once.student.backbone.state_dict()))
-    assert identity.fingerprint == training.checkpoints.fingerprint
+    assert equal_bits(dict(backbone.state_dict()), dict(training.work.step_once.student.backbone.state_dict()))
+    assert identity.fingerprint == training.work.checkpoints.fingerprint
 
 
 def test_a_run_that_was_killed_has_the_snapshots_of_one_that_was_not(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 from dino.config import RunConfig
 from dino.models import build_networks
 from dino.running.distributed import World
+from dino.running.resumable import Runner, Running
 from dino.running.signals import StopRequest
-from dino.training.loop import LoopSettings, Training
+from dino.training.pretraining import Pretraining
 from dino.training.schedules import build_schedules
 from dino.training.step import TrainStep
 
@@ -98,14 +99,21 @@ def weights(network: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def tiny_training(
-    config: RunConfig, run_dir: Path, *, poison: int | None = None, world: World | None = None, **settings: Any
-) -> Training:
+    config: RunConfig,
+    run_dir: Path,
+    *,
+    poison: int | None = None,
+    world: World | None = None,
+    snapshots: int = 0,
+    **settings: Any,
+) -> Runner[Pretraining]:
     settings = {"progress": False, "log_every": 3, **settings}
     loader = TinyLoader(config, world, poison=poison) if config.epochs else None
-    return Training(config, loader, run_dir, device=CPU, world=world, settings=LoopSettings(**settings))
+    running = Running(run_dir=run_dir, device=CPU, world=world or World(), **settings)
+    return Runner(Pretraining(config, loader, running, snapshots=snapshots))
 
 
-def train(config: RunConfig, run_dir: Path, **options: Any) -> Training:
+def train(config: RunConfig, run_dir: Path, **options: Any) -> Runner[Pretraining]:
     training = tiny_training(config, run_dir, **options)
     training.run(StopRequest())
     return training

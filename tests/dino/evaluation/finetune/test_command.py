@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dino.cli import main
 from dino.metrics import read_metrics
+from dino.running.checkpoint import CheckpointFolder
+from dino.running.journal import read
 from tests.dino.training.supervised.labelled import write_images
 
 SHAPE = ["--checkpoint", "random", "--arch", "vit_nano", "--patch-size", "4", "--device", "cpu", "--quiet"]
@@ -82,3 +85,35 @@ def test_a_supervised_run_is_a_pretraining_like_any_other(tmp_path: Path) -> Non
     knn = ["knn", "--checkpoint", str(tmp_path / "run" / "checkpoint.pth"), "--data", str(data), "--quiet"]
     assert main([*knn, "--output", str(tmp_path / "knn.json"), "--k", "3", "--headline-k", "3"]) == 0
     assert json.loads((tmp_path / "knn.json").read_text())["run_id"].startswith("supervised-vitn4-2ep")
+
+
+def test_it_logs_and_saves_when_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    save = CheckpointFolder.save
+
+    def note(folder: CheckpointFolder, state: dict[str, Any]) -> Path:
+        saved.append(state["step"])
+        return save(folder, state)
+
+    monkeypatch.setattr(CheckpointFolder, "save", note)
+    data = write_images(tmp_path / "data")
+    assert finetune(data, tmp_path / "a.json", "--log-every", "5", "--checkpoint-every-epochs", "3") == 0
+    assert saved == [9, 12]
+    assert [record.step for record in read(tmp_path / "a-run")] == [5, 10, 12]
+    saved.clear()
+    assert finetune(data, tmp_path / "b.json", "--checkpoint-minutes", "0") == 0
+    assert saved == list(range(1, 13))
+    assert finetune(data, tmp_path / "c.json", "--log-every", "0") == 2
+
+
+def test_a_supervised_pretraining_logs_and_saves_when_it_is_told_to(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "data")
+    settings = (
+        "objective=supervised arch=vit_nano patch_size=4 embed_dim=16 depth=2 num_heads=2 epochs=2 batch_size=8 "
+        "warmup_epochs=1 global_crop_size=16 local_crop_size=8"
+    )
+    chosen = [word for setting in settings.split() for word in ("--set", setting)]
+    command = ["pretrain", "--recipe", "supervised_vits16", *chosen, "--data", str(data), "--run-dir"]
+    more = ["--device", "cpu", "--quiet", "--tracking", "off", "--log-every", "4", "--checkpoint-minutes", "0"]
+    assert main([*command, str(tmp_path / "run"), *more]) == 0
+    assert [record.step for record in read(tmp_path / "run")] == [4, 6]

@@ -129,9 +129,9 @@ def test_mistakes_are_one_sentence(
     assert main(arguments(run_dir, images, tmp_path / "o.json", "--k", "37")) == 2
     assert "larger than the training set of 36 images" in capsys.readouterr().err
     (tmp_path / "snapshots").mkdir()
-    other = train(tiny_config(seed=4), tmp_path / "other", snapshots=1)
+    train(tiny_config(seed=4), tmp_path / "other", snapshots=1)
     (tmp_path / "snapshots" / "epoch-1.pth").write_bytes((run_dir / "snapshots" / "epoch-1.pth").read_bytes())
-    (other.run_dir / "snapshots" / "epoch-3.pth").rename(tmp_path / "snapshots" / "epoch-3.pth")
+    (tmp_path / "other" / "snapshots" / "epoch-3.pth").rename(tmp_path / "snapshots" / "epoch-3.pth")
     assert main(arguments(tmp_path, images, tmp_path / "o.json")) == 2
     assert "is of the run" in capsys.readouterr().err
     assert not (tmp_path / "o.json").exists()

@@ -12,6 +12,8 @@ import torch
 from dino.cli import main
 from dino.evaluation.linear import training as module
 from dino.evaluation.linear.probes import ProbeBank
+from dino.running.resumable import Runner
+from dino.running.signals import StopRequest
 from tests.dino.running.processes import can_fork, exit_status, fork
 from tests.dino.training.supervised.labelled import write_images
 
@@ -45,13 +47,13 @@ class Killed(BaseException):
 def keep_weights(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """Takes up the weights of every finished training."""
     kept: list[torch.Tensor] = []
-    forget = module.ProbeTraining.forget
+    run = Runner.run
 
-    def spy(training: module.ProbeTraining) -> None:
-        kept.extend(weight.clone() for weight in training.bank.weights)
-        forget(training)
+    def spy(runner: Runner[module.ProbeTraining], stop: StopRequest) -> None:
+        run(runner, stop)
+        kept.extend(weight.clone() for weight in runner.work.bank.weights)
 
-    monkeypatch.setattr(module.ProbeTraining, "forget", spy)
+    monkeypatch.setattr(Runner, "run", spy)
     return kept
 
 
@@ -61,7 +63,7 @@ def test_killed_anywhere_it_ends_with_the_same_bits(
 ) -> None:
     kept = keep_weights(monkeypatch)
     assert linear(data, tmp_path / "whole.json") == 0
-    monkeypatch.setattr(module, "LONGEST_SECONDS", -1.0)  # a state after each step
+    monkeypatch.setattr(module, "CHECKPOINT_MINUTES", 0.0)  # a state after each step
     original, done = ProbeBank.step, [0]
 
     def counting(bank: ProbeBank, *arguments: Any, **options: Any) -> torch.Tensor:
@@ -120,3 +122,26 @@ def test_a_state_that_does_not_fit_is_not_taken_up(spoil: str, data: Path, tmp_p
     assert linear(data, tmp_path / "o.json") == 0
     assert results(tmp_path / "o.json") == results(tmp_path / "whole.json")
     assert not (tmp_path / PARTIAL).exists()
+
+
+def test_a_state_that_once_was_saved_before_the_end_of_its_epoch_is_taken_up(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert linear(data, tmp_path / "whole.json") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "CHECKPOINT_MINUTES", 0.0)
+        patch.setattr(module.ProbeTraining, "log", lambda training, step: {"loss": 0.0})
+        patch.setattr(module.ProbeTraining, "after_step", lambda training, step: kill_after(3, step))
+        with pytest.raises(Killed):
+            linear(data, tmp_path / "o.json")
+    state = torch.load(tmp_path / PARTIAL, weights_only=True)
+    once = ("format", "version", "fingerprint", "probes", "losses", "step", "scores", "threads", "elapsed_seconds")
+    torch.save({name: state[name] for name in once}, tmp_path / PARTIAL)
+    assert (state["step"], state["scores"]) == (3, [])
+    assert linear(data, tmp_path / "o.json") == 0
+    assert results(tmp_path / "o.json") == results(tmp_path / "whole.json")
+
+
+def kill_after(last: int, step: int) -> None:
+    if step > last:
+        raise Killed

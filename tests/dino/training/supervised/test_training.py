@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,20 +11,25 @@ import torch
 from dino.data.datasets import resolve_dataset
 from dino.errors import DivergenceError, Interrupted, UserError
 from dino.models import build_backbone, load_backbone
+from dino.running.checkpoint import RunIdentity, read_checkpoint
 from dino.running.distributed import World
+from dino.running.journal import read
+from dino.running.resumable import Runner, Running
 from dino.running.signals import StopRequest
 from dino.training.supervised.classifier import Classifier
 from dino.training.supervised.data import LabelledLoader
-from dino.training.supervised.loop import LabelledTraining, RunIdentity, learning_rates
 from dino.training.supervised.pretraining import settings_of
 from dino.training.supervised.recipe import LabelledSettings
+from dino.training.supervised.training import LabelledTraining, learning_rates
 from tests.dino.training.supervised.labelled import tiny_settings, write_images
 from tests.dino.training.tiny import tiny_config
 
 CPU = torch.device("cpu")
 
 
-def build(folder: Path, run_dir: Path, *, name: str = "abc", **changes: object) -> LabelledTraining:
+def build(
+    folder: Path, run_dir: Path, *, name: str = "abc", running: dict[str, Any] | None = None, **changes: object
+) -> Runner[LabelledTraining]:
     settings = tiny_settings(**changes)
     loader = LabelledLoader(settings, resolve_dataset(folder, split="train"), device=CPU, world=World(), workers=0)
     torch.manual_seed(0)
@@ -31,14 +37,15 @@ def build(folder: Path, run_dir: Path, *, name: str = "abc", **changes: object) 
     backbone = build_backbone(**shape, img_size=16, drop_path_rate=settings.drop_path)
     model = Classifier(backbone, loader.classes, init_scale=settings.head_init_scale)
     config = tiny_config(objective="supervised", global_crop_size=16).model_dump(mode="json")
-    identity = RunIdentity(run_id=f"run-{name}", fingerprint=name, config=config)
-    return LabelledTraining(settings, model, loader, run_dir, identity=identity, device=CPU, world=World())
+    identity = RunIdentity(run_id=f"run-{name}", fingerprint=name, config=config, data_digest=loader.digest)
+    where = Running(run_dir=run_dir, device=CPU, **running or {})
+    return Runner(LabelledTraining(settings, model, loader, identity=identity, running=where))
 
 
 class StopAt(StopRequest):
     """Asks to stop once the training has made so many steps."""
 
-    def __init__(self, training: LabelledTraining, step: int) -> None:
+    def __init__(self, training: Runner[LabelledTraining], step: int) -> None:
         super().__init__()
         self.training, self.at = training, step
 
@@ -54,12 +61,12 @@ def test_colours_are_learnt_and_the_checkpoint_is_a_backbone_like_any_other(tmp_
     training = build(write_images(tmp_path / "data"), tmp_path / "run", epochs=12, mixup=0.0, cutmix=0.0)
     training.run(StopRequest())
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["step"] == training.total_steps == 36
+    assert lines[-1]["step"] == training.work.total_steps == 36
     assert lines[-1]["metrics"]["loss"] < 0.8 * lines[0]["metrics"]["loss"]
     assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "finished"
     backbone, info = load_backbone(tmp_path / "run" / "checkpoint.pth")
     assert info["embed_dim"] == 16
-    assert torch.equal(backbone.state_dict()["cls_token"], training.model.backbone.state_dict()["cls_token"])
+    assert torch.equal(backbone.state_dict()["cls_token"], training.work.model.backbone.state_dict()["cls_token"])
 
 
 def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_bits(tmp_path: Path) -> None:
@@ -94,7 +101,7 @@ def test_another_run_s_directory_and_changed_images_are_refused(tmp_path: Path) 
 def test_a_loss_that_is_not_finite_stops_with_the_likely_causes(tmp_path: Path) -> None:
     training = build(write_images(tmp_path / "data"), tmp_path / "run")
     with torch.no_grad():
-        training.model.head.weight.fill_(float("nan"))
+        training.work.model.head.weight.fill_(float("nan"))
     with pytest.raises(DivergenceError, match="learning rate"):
         training.run(StopRequest())
     assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "failed"
@@ -112,7 +119,7 @@ def test_the_rate_warms_up_to_deit_s_peak_and_falls_to_its_floor() -> None:
 def test_the_average_follows_the_weights(tmp_path: Path) -> None:
     training = build(write_images(tmp_path / "data"), tmp_path / "run", model_ema=0.0)
     training.run(StopRequest())
-    average, weights = training.average.state_dict(), training.model.state_dict()
+    average, weights = training.work.average.state_dict(), training.work.model.state_dict()
     assert all(torch.equal(average[name], value) for name, value in weights.items())
 
 
@@ -121,3 +128,50 @@ def test_a_supervised_configuration_has_deit_s_peak_rate() -> None:
     assert learning_rates(settings, 10).max() == pytest.approx(1e-3)
     assert settings.rand_augment == "rand-m9-mstd0.5-inc1"
     assert settings.head_init_scale == 1.0
+
+
+def test_it_saves_and_logs_when_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dino.running.resumable.CHECKPOINT_SHARE", 1e9)  # every epoch, however short
+    folder = write_images(tmp_path / "data")
+
+    def saved(name: str, **running: Any) -> tuple[list[int], list[int]]:
+        """Steps of partial checkpoints and of logged points; 4 epochs of 3 steps."""
+        training, steps = build(folder, tmp_path / name, running=running), []
+        save = training.work.checkpoints.save
+        training.work.checkpoints.save = lambda state: (steps.append(state["step"]), save(state))[1]  # type: ignore[method-assign]
+        training.run(StopRequest())
+        return steps, [record.step for record in read(tmp_path / name)]
+
+    assert saved("epochs", log_every=5) == ([3, 6, 9, 12], [5, 10, 12])
+    assert saved("seldom", checkpoint_every_epochs=2) == ([6, 12], list(range(1, 13)))
+    assert saved("often", checkpoint_minutes=0.0)[0] == list(range(1, 13))
+
+
+def test_a_weight_that_goes_bad_without_a_bad_loss_is_not_saved(tmp_path: Path) -> None:
+    training = build(write_images(tmp_path / "data"), tmp_path / "run", running={"checkpoint_minutes": 0.0})
+    average = training.work._averaging.after_step
+
+    def break_a_weight(**arguments: Any) -> None:
+        average(**arguments)
+        if training.step == 4:
+            with torch.no_grad():
+                training.work.model.head.weight[0, 0] = float("inf")
+
+    training.work._averaging.after_step = break_a_weight  # type: ignore[method-assign]
+    with pytest.raises(DivergenceError, match="step 4: a weight is not finite.*of step 4, is kept"):
+        training.run(StopRequest())
+    partials = [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert sorted(partials) == ["step-00000003.pth", "step-00000004.pth"]
+    assert not (tmp_path / "run" / "checkpoint.pth").exists()
+
+
+def test_a_checkpoint_between_logged_points_keeps_what_the_next_one_needs(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "data")
+    build(folder, tmp_path / "whole", running={"log_every": 4}).run(StopRequest())
+    part = build(folder, tmp_path / "part", running={"log_every": 4})
+    with pytest.raises(Interrupted):
+        part.run(StopAt(part, 6))
+    assert read_checkpoint(tmp_path / "part" / "checkpoints" / "step-00000006.pth")["watch"]["logged_step"] == 4
+    build(folder, tmp_path / "part", running={"log_every": 4}).run(StopRequest())
+    whole, parts = ([(r.step, r.metrics["loss"]) for r in read(tmp_path / name)] for name in ("whole", "part"))
+    assert whole == parts

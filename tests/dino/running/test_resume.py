@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from dino.config import RunConfig
 from dino.errors import EXIT_REQUEUE, Interrupted
@@ -18,9 +17,8 @@ from dino.running.checkpoint import read_checkpoint
 from dino.running.distributed import find_world, start_process_group, stop_process_group
 from dino.running.journal import read
 from dino.running.signals import Agreement, StopRequest
-from dino.training.sync_batch_norm import CpuSyncBatchNorm, synchronise_batch_norm
 from tests.dino.running.processes import can_fork, exit_status, fork, run_ranks
-from tests.dino.training.test_loop import journal_without_times
+from tests.dino.training.test_pretraining import journal_without_times
 from tests.dino.training.tiny import CPU, equal_bits, tiny_config, tiny_training, train
 
 pytestmark = can_fork
@@ -94,14 +92,14 @@ def train_rank(config: RunConfig, run_dir: Path, *, stop_rank: int | None = None
         with StopRequest() as stop:
             training = tiny_training(config, run_dir, world=world, log_every=1)
             if world.rank == stop_rank:
-                add = training.losses.add
+                add = training.work.losses.add
 
                 def add_and_signal(loss: torch.Tensor) -> None:
                     add(loss)
                     if training.step + 1 == stop_step:
                         os.kill(os.getpid(), signal.SIGTERM)
 
-                training.losses.add = add_and_signal  # type: ignore[method-assign]
+                training.work.losses.add = add_and_signal  # type: ignore[method-assign]
             try:
                 training.run(stop)
             except Interrupted:
@@ -155,38 +153,6 @@ def test_another_number_of_ranks_goes_on_with_a_warning(tmp_path: Path, caplog: 
     train(config, tmp_path / "run", log_every=1)
     assert "1 ranks instead of 2" in caplog.text
     assert read_checkpoint(tmp_path / "run" / "checkpoint.pth")["step"] == 12
-
-
-def test_batch_norm_over_ranks_equals_batch_norm_of_the_whole_batch(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    images, above = torch.randn(8, 5, 3, 3), torch.randn(8, 5, 3, 3)
-
-    def run(norm: nn.Module, rows: slice) -> dict[str, torch.Tensor]:
-        x = images[rows].clone().requires_grad_()
-        output = norm(x)
-        output.backward(above[rows])
-        assert x.grad is not None
-        gradients = [parameter.grad for parameter in norm.parameters()]
-        buffers = {name: value.float() for name, value in norm.named_buffers()}
-        return {"output": output.detach(), "input": x.grad, "weight": gradients[0], "bias": gradients[1], **buffers}
-
-    def body(rank: int) -> None:
-        start_process_group(find_world(), CPU)
-        norm = synchronise_batch_norm(nn.Sequential(nn.BatchNorm2d(5)), CPU)[0]
-        assert isinstance(norm, CpuSyncBatchNorm)
-        torch.save(run(norm, slice(4 * rank, 4 * rank + 4)), tmp_path / f"{rank}.pt")
-        stop_process_group()
-
-    run_ranks(body, tmp_path)
-    expected = run(nn.BatchNorm2d(5), slice(0, 8))
-    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    for name in ("output", "input"):
-        torch.testing.assert_close(torch.cat([part[name] for part in parts]), expected[name], rtol=1e-4, atol=1e-5)
-    for name in ("weight", "bias"):
-        torch.testing.assert_close(parts[0][name] + parts[1][name], expected[name], rtol=1e-4, atol=1e-5)
-    for name in ("running_mean", "running_var", "num_batches_tracked"):
-        torch.testing.assert_close(parts[0][name], expected[name])
-        torch.testing.assert_close(parts[1][name], expected[name])
 
 
 def test_ranks_exchange_wishes_seldom_but_decide_alike(tmp_path: Path) -> None:
