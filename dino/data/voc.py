@@ -11,7 +11,6 @@ from dino.errors import UserError
 
 LISTS = Path("ImageSets") / "Main"
 IMAGES = "JPEGImages"
-PLAIN_LISTS = ("train", "val", "trainval", "test")
 
 _MEANING = {"1": 1, "-1": 0, "0": -1}
 """VOC: 1 there, -1 not, 0 only *difficult* ones, which VOC's own scores leave out. Ours: 1, 0, -1."""

@@ -62,11 +62,6 @@ class PlannedRun:
         """Its seed; None for external weights."""
         return None if self.config is None else self.config.seed
 
-    @property
-    def is_pretraining(self) -> bool:
-        """Whether it learns without labels: not random or external weights, nor a supervised comparison."""
-        return self.config is not None and self.config.epochs > 0 and self.config.objective != "supervised"
-
     @cached_property
     def fields(self) -> dict[str, Any]:
         """What a scale's resources may depend on."""

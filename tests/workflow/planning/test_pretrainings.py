@@ -127,7 +127,7 @@ def test_each_pretraining_is_one_run_of_all_its_rows(plan: Plan):
     shown = sorted(
         sorted(rows[run.run_id])
         for run in plan.runs.values()
-        if run.is_pretraining and not rows[run.run_id] & README_ONLY
+        if is_pretraining(run) and not rows[run.run_id] & README_ONLY
     )
     assert shown == sorted(sorted(names.split()) for names in PRETRAININGS.values())
 
@@ -135,7 +135,7 @@ def test_each_pretraining_is_one_run_of_all_its_rows(plan: Plan):
 def test_readme_only_and_supervised_runs_stand_apart(plan: Plan):
     rows = rows_of_runs(plan)
     trained = [run for run in plan.runs.values() if run.config is not None and run.config.epochs > 0]
-    apart = [rows[run.run_id] for run in trained if not run.is_pretraining]
+    apart = [rows[run.run_id] for run in trained if not is_pretraining(run)]
     assert apart == [SUPERVISED]
     assert len(trained) == len(PRETRAININGS) + len(README_ONLY) + len(apart)
     for name in README_ONLY:
@@ -146,8 +146,8 @@ def test_readme_only_and_supervised_runs_stand_apart(plan: Plan):
 def test_small_scales_keep_the_pretrainings_apart(project_root: Path, plan: Plan, scale: str):
     small = make_plan(scale=scale, studies="all", seeds=1, root=project_root, assume_data=True)
     assert not [cell for cell in small.cells if cell.missing]
-    pretrainings = [rows for run, rows in rows_of_runs(small).items() if small.runs[run].is_pretraining]
-    expected = [rows for run, rows in rows_of_runs(plan).items() if plan.runs[run].is_pretraining]
+    pretrainings = [rows for run, rows in rows_of_runs(small).items() if is_pretraining(small.runs[run])]
+    expected = [rows for run, rows in rows_of_runs(plan).items() if is_pretraining(plan.runs[run])]
     assert sorted(map(sorted, pretrainings)) == sorted(map(sorted, expected))
 
 
@@ -156,10 +156,15 @@ def test_the_index_of_studies_is_right(project_root: Path, plan: Plan):
     rows = re.findall(r"^\| ([^|]+) \| \[(\w+)\]\(\.\./ablations/(\w+)\.yaml\) \| (\d+) \|", text, flags=re.M)
     listed = sorted((name, file, paper.split(", ")[0], int(trains)) for paper, name, file, trains in rows)
     studies = [
-        (name, name, study.paper, sum(run.is_pretraining for run in runs_of(plan, name)))
+        (name, name, study.paper, sum(is_pretraining(run) for run in runs_of(plan, name)))
         for name, study in plan.studies.items()
     ]
     assert listed == sorted(studies)
+
+
+def is_pretraining(run: PlannedRun) -> bool:
+    """Whether it learns without labels: not random or external weights, nor a supervised comparison."""
+    return run.config is not None and run.config.epochs > 0 and run.config.objective != "supervised"
 
 
 def runs_of(plan: Plan, study: str) -> list[PlannedRun]:
