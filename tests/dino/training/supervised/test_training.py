@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from dino.data.datasets import resolve_dataset
-from dino.errors import DivergenceError, Interrupted, UserError
+from dino.errors import EXIT_REQUEUE, DivergenceError, Interrupted, UserError
 from dino.models import build_backbone, load_backbone
 from dino.running.checkpoint import RunIdentity, read_checkpoint
-from dino.running.distributed import World
+from dino.running.distributed import World, find_world, start_process_group, stop_process_group
 from dino.running.journal import read
 from dino.running.resumable import Runner, Running
 from dino.running.signals import StopRequest
@@ -21,24 +21,31 @@ from dino.training.supervised.data import LabelledLoader
 from dino.training.supervised.pretraining import settings_of
 from dino.training.supervised.recipe import LabelledSettings
 from dino.training.supervised.training import LabelledTraining, learning_rates
+from tests.dino.running.processes import can_fork, run_ranks
 from tests.dino.training.supervised.labelled import tiny_settings, write_images
-from tests.dino.training.tiny import tiny_config
+from tests.dino.training.tiny import equal_bits, tiny_config
 
 CPU = torch.device("cpu")
 
 
 def build(
-    folder: Path, run_dir: Path, *, name: str = "abc", running: dict[str, Any] | None = None, **changes: object
+    folder: Path,
+    run_dir: Path,
+    *,
+    name: str = "abc",
+    world: World | None = None,
+    running: dict[str, Any] | None = None,
+    **changes: object,
 ) -> Runner[LabelledTraining]:
-    settings = tiny_settings(**changes)
-    loader = LabelledLoader(settings, resolve_dataset(folder, split="train"), device=CPU, world=World(), workers=0)
+    settings, world = tiny_settings(**changes), world or World()
+    loader = LabelledLoader(settings, resolve_dataset(folder, split="train"), device=CPU, world=world, workers=0)
     torch.manual_seed(0)
     shape = {"arch": "vit_nano", "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
     backbone = build_backbone(**shape, img_size=16, drop_path_rate=settings.drop_path)
     model = Classifier(backbone, loader.classes, init_scale=settings.head_init_scale)
     config = tiny_config(objective="supervised", global_crop_size=16).model_dump(mode="json")
     identity = RunIdentity(run_id=f"run-{name}", fingerprint=name, config=config, data_digest=loader.digest)
-    where = Running(run_dir=run_dir, device=CPU, **running or {})
+    where = Running(run_dir=run_dir, device=CPU, world=world, **running or {})
     return Runner(LabelledTraining(settings, model, loader, identity=identity, running=where))
 
 
@@ -175,3 +182,29 @@ def test_a_checkpoint_between_logged_points_keeps_what_the_next_one_needs(tmp_pa
     build(folder, tmp_path / "part", running={"log_every": 4}).run(StopRequest())
     whole, parts = ([(r.step, r.metrics["loss"]) for r in read(tmp_path / name)] for name in ("whole", "part"))
     assert whole == parts
+
+
+@can_fork
+def test_two_ranks_stop_at_the_same_step_and_go_on_bit_for_bit(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "data")
+
+    def rank(run_dir: Path, *, stop_step: int | None = None) -> int:
+        torch.set_num_threads(1)
+        world = find_world()
+        start_process_group(world, CPU)
+        training = build(folder, run_dir, world=world, accumulate_steps=2, running={"log_every": 1})
+        stop = StopAt(training, stop_step) if stop_step and world.rank == 1 else StopRequest()
+        try:
+            training.run(stop)
+        except Interrupted:
+            return EXIT_REQUEUE
+        finally:
+            stop_process_group()
+        return 0
+
+    assert run_ranks(lambda _: rank(tmp_path / "whole"), tmp_path) == [0, 0]
+    assert run_ranks(lambda _: rank(tmp_path / "part", stop_step=4), tmp_path) == [EXIT_REQUEUE, EXIT_REQUEUE]
+    assert run_ranks(lambda _: rank(tmp_path / "part"), tmp_path) == [0, 0]
+    whole, part = (read_checkpoint(tmp_path / name / "checkpoint.pth") for name in ("whole", "part"))
+    del whole["elapsed_seconds"], part["elapsed_seconds"]
+    assert equal_bits(whole, part)
