@@ -110,6 +110,14 @@ def test_every_named_module_class_and_function_exists(prose: list[Prose], code: 
     assert not wrong, "no such name in the code (values stand in double backticks):\n" + "\n".join(wrong)
 
 
+def test_every_room_has_its_line_in_the_architecture(project_root: Path, files: dict[str, str]) -> None:
+    section = files["docs/architecture.md"].partition("\n## Rooms\n")[2].partition("\n## ")[0]
+    rooms = {"/".join(path.split("/")[:2]) for path in files if re.match(r"(dino|workflow)/\w+/.*\.(py|smk)$", path)}
+    assert len(rooms) > 10
+    missing = sorted(room for room in rooms if f"`{room}`" not in section and f"`{room}/" not in section)
+    assert not missing, f"the table 'Rooms' of docs/architecture.md does not say what is in {missing}"
+
+
 # --- what a wrong pointer is ------------------------------------------------------------------------------------------
 
 
