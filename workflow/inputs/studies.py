@@ -62,6 +62,11 @@ class Variant(_Model):
     note: str | None = None
     """A footnote of the table."""
 
+    @property
+    def rows(self) -> list[int]:
+        """The rows of the paper's table."""
+        return self.row if isinstance(self.row, list) else [] if self.row is None else [self.row]
+
 
 class Claim(_Model):
     """A checkable statement over a study's cells."""

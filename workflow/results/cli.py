@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -13,17 +14,24 @@ PROJECT = Path(__file__).resolve().parents[2]
 """Where ``ablations/`` and ``workflow/`` lie, unless ``--root`` of ``python -m workflow`` says otherwise."""
 
 
+STUDY_COMMANDS = {
+    "table": ("write tables/<study>.csv, .md and .tex", "tables", "workflow.results.tables.tables:write_tables"),
+    "figure": ("draw figures/<study>.png and .pdf", "figures", "workflow.results.figures.figures:draw_figure"),
+    "curves": (
+        "draw figures/<study>-curves.png and .pdf: the training of its runs",
+        *("figures", "workflow.results.figures.curves:draw_curves"),
+    ),
+}
+"""What each does to one study, as help says it; the folder that it writes into; and the function that does it."""
+
+
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands; each sets ``run`` to its handler, which takes the parsed options."""
-    for name, handler, line in (
-        ("table", run_table, "write tables/<study>.csv, .md and .tex"),
-        ("figure", run_figure, "draw figures/<study>.png and .pdf"),
-        ("curves", run_curves, "draw figures/<study>-curves.png and .pdf: the training of its runs"),
-    ):
+    for name, (line, _, _) in STUDY_COMMANDS.items():
         command = commands.add_parser(name, help=line, description=f"{line[0].upper()}{line[1:]}.")
         command.add_argument("study", help="a study in ablations/")
         _add_shared(command)
-        command.set_defaults(run=handler)
+        command.set_defaults(run=run_study, artefact=name)
     line = "write report/index.html: one self-contained page on all studies"
     command = commands.add_parser("report", help=line, description=f"{line[0].upper()}{line[1:]}.")
     command.add_argument(
@@ -69,34 +77,15 @@ def _plan(options: argparse.Namespace, studies: list[str] | str) -> tuple[Plan, 
     return plan, options.results or Path("results") / options.scale
 
 
-def run_table(options: argparse.Namespace) -> None:
-    """Write one study's tables."""
-    from workflow.results.summary import summarise
-    from workflow.results.tables.tables import write_tables
-
-    plan, folder = _plan(options, [options.study])
-    results = summarise(plan, options.study, results=folder)
-    for path in write_tables(results, folder / "tables", runs=folder / "runs"):
-        print(path)
-
-
-def run_figure(options: argparse.Namespace) -> None:
-    """Draw one study's figure."""
-    from workflow.results.figures.figures import draw_figure
+def run_study(options: argparse.Namespace) -> None:
+    """Write one study's tables, or draw one of its figures, and print the paths."""
     from workflow.results.summary import summarise
 
+    _, subfolder, function = STUDY_COMMANDS[options.artefact]
+    module, name = function.split(":")
+    write = getattr(importlib.import_module(module), name)  # none but this: tables need no matplotlib
     plan, folder = _plan(options, [options.study])
-    for path in draw_figure(summarise(plan, options.study, results=folder), folder / "figures"):
-        print(path)
-
-
-def run_curves(options: argparse.Namespace) -> None:
-    """Draw the training curves of one study's runs."""
-    from workflow.results.figures.curves import draw_curves
-    from workflow.results.summary import summarise
-
-    plan, folder = _plan(options, [options.study])
-    for path in draw_curves(summarise(plan, options.study, results=folder), folder / "figures"):
+    for path in write(summarise(plan, options.study, results=folder), folder / subfolder):
         print(path)
 
 

@@ -77,11 +77,6 @@ class StudyResults:
     files: Mapping[Path, MetricsFile]
     """The metrics files behind it, each once, in order."""
 
-    @property
-    def limit(self) -> str | None:
-        """Why a contrast cannot show at this scale, where the study says so."""
-        return self.study.limits.get(self.scale.name)
-
     def rows_of(self, metric: str) -> list[ResultRow]:
         """The rows of one metric, in the study's order."""
         return [row for row in self.rows if row.metric == metric]

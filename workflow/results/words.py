@@ -1,12 +1,11 @@
-"""The words of results: numbers, what a reader must know before them, and footnotes."""
+"""The words of results: numbers, and what a reader must know before them."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 
 from workflow.inputs.evaluations import metric_words
-from workflow.results.summary import ResultRow, StudyResults
+from workflow.results.summary import StudyResults
 
 MINUS = "\N{MINUS SIGN}"
 TICK, CROSS = "\N{CHECK MARK}", "\N{BALLOT X}"
@@ -40,29 +39,7 @@ def number(value: float | None, *, signed: bool = False, digits: int = 1) -> str
     return text.replace("-", MINUS)
 
 
-def ours_text(row: ResultRow) -> str:
-    """Our number: the mean, with the standard deviation where there are several seeds."""
-    digits = digits_of(row.metric)
-    mean = number(row.row.mean, digits=digits)
-    return mean if row.spread is None else f"{mean} ± {number(row.spread, digits=digits)}"
-
-
-def paper_text(row: ResultRow) -> str:
-    """The published number."""
-    return number(row.row.published, digits=digits_of(row.metric))
-
-
-def mark_text(value: bool | str | None) -> str:
-    """A row's entry in a further column: a tick, a cross or a word."""
-    return {True: TICK, False: CROSS, None: ""}.get(value, str(value)) if not isinstance(value, str) else value
-
-
-def mark_titles(results: StudyResults) -> list[str]:
-    """The titles of a study's further columns, in the order that its rows name them."""
-    return list(dict.fromkeys(title for variant in results.study.variants.values() for title in variant.marks))
-
-
-def facts(results: StudyResults, *, limit: bool = True) -> list[str]:
+def facts(results: StudyResults) -> list[str]:
     """What a reader must know before the numbers, a sentence each: scale, data, seeds, and how errors are made."""
     scale = results.scale
     title = "" if scale.title.lower() == scale.name.lower() else f" ({scale.title})"
@@ -83,8 +60,6 @@ def facts(results: StudyResults, *, limit: bool = True) -> list[str]:
             "These are not the paper's data and network, so absolute differences mean little. A verdict says whether a "
             f"row moves away from the reference row{_reference_words(results)} in the paper's direction, or collapses."
         )
-    if limit and results.limit:
-        lines.append(f"Limit at this scale: {results.limit.strip().rstrip('.')}.")
     return lines
 
 
@@ -100,32 +75,7 @@ def _reference_words(results: StudyResults) -> str:
     return f" ({results.study.variants[reference].label})" if reference else ""
 
 
-@dataclass
-class Footnotes:
-    """Numbered notes; equal texts share a number."""
-
-    texts: list[str] = field(default_factory=list)
-
-    def mark(self, *texts: str | None) -> list[int]:
-        """The numbers of ``texts``, without the empty ones."""
-        numbers = []
-        for text in texts:
-            if not text:
-                continue
-            if text not in self.texts:
-                self.texts.append(text)
-            numbers.append(self.texts.index(text) + 1)
-        return numbers
-
-
 def sentence(text: str) -> str:
     """``text`` with a capital letter, a full stop and true minus signs."""
     text = re.sub(r"(?<=[ (])-(?=\d)", MINUS, text.strip().rstrip("."))
     return f"{text[:1].upper()}{text[1:]}." if text else ""
-
-
-def seeds_missing(row: ResultRow) -> str | None:
-    """Which share of the seeds a row has, where it has some but not all."""
-    if not row.row.values or len(row.row.values) == row.asked:
-        return None
-    return f"{len(row.row.values)} of {row.asked} seeds; the others: {row.row.missing or 'not measured'}"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from dino.files import write_text
 from dino.tracking.environment import commit_in_words, machine_in_words
 from workflow.inputs.studies import study_names
-from workflow.results.report.section import href, study_section, tally
+from workflow.results.report.section import href, overview, share, study_section, tally
 from workflow.results.summary import StudyResults, summarise
+from workflow.results.tables.html import badge, html_table
+from workflow.results.tables.model import Entry, Head, Link, Table
 from workflow.results.verdicts import GLOSSARY, TONES, Kind
-from workflow.results.words import GRID_LEGEND
 
 if TYPE_CHECKING:
     from workflow.planning.plan import Plan
@@ -32,32 +34,30 @@ def write_report(plan: Plan, folder: Path, *, root: Path) -> Path:
     """
     page = folder / "report" / "index.html"
     results = [summarise(plan, name, results=folder) for name in plan.studies]
+    sections = [study_section(study, folder, page.parent) for study in results]
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     text = environment.get_template("report.html.j2").render(
         title=f"DINO reproduced at scale {plan.scale.name}",
-        css=_css(),
+        css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        table=html_table,
+        badge=badge,
+        share=share,
         scale=plan.scale.name,
         comparable=plan.scale.comparable,
         claim_counts=tally(Counter(verdict.word for study in results for _, verdict in study.claims)),
         cell_counts=tally(Counter(row.verdict.kind.value for study in results for row in study.rows)),
         facts=_facts(plan, results, root),
-        studies=[study_section(study, folder, page.parent) for study in results],
-        legend=GRID_LEGEND,
-        glossary=[{"word": word, "tone": TONES[word], "text": text} for word, text in _glossary(plan).items()],
+        studies=sections,
+        overview=overview(sections),
+        glossary=_glossary(plan),
         runs=_runs(plan, results, page.parent),
         command=_command(plan, root),
         versions=_versions(results),
     )
     write_text(page, text)
     return page
-
-
-def _css() -> Any:
-    from markupsafe import Markup
-
-    return Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
 
 
 def _facts(plan: Plan, results: list[StudyResults], root: Path) -> list[tuple[str, str]]:
@@ -102,37 +102,38 @@ def _facts(plan: Plan, results: list[StudyResults], root: Path) -> list[tuple[st
     return lines
 
 
-def _runs(plan: Plan, results: list[StudyResults], page_folder: Path) -> list[dict[str, Any]]:
+def _runs(plan: Plan, results: list[StudyResults], page_folder: Path) -> Table:
     facts = {run_id: run for study in results for run_id, run in study.runs.items()}
     measured = {file.run_id: file for study in results for file in study.files.values()}
-    table = []
+    heads = (
+        *(Head("Run"), Head("Seed", "right"), Head("Status"), Head("Steps", "right"), Head("Training", "right")),
+        *(Head("Collapse"), Head("Peak memory", "right"), Head("Device")),
+    )
+    lines = []
     for run_id, run in facts.items():
-        file = measured.get(run_id)
+        file, seed = measured.get(run_id), plan.runs[run_id].seed
         names = [f"{plan.studies[name['study']].title}: {name['label']}" for name in plan.runs[run_id].names]
-        table.append(
-            {
-                "run_id": run_id,
-                "title": "; ".join(dict.fromkeys(names)),
-                "href": href(run.folder, page_folder) if run.folder.is_dir() else None,
-                "seed": "–" if plan.runs[run_id].seed is None else plan.runs[run_id].seed,
-                "status": run.status,
-                "step": "–" if run.step is None else f"{run.step:,}",
-                "time": duration(run.seconds) if run.seconds else "–",
-                "collapse": run.collapse or "–",
-                "memory": f"{file.peak_memory_mib:,.0f} MiB" if file and file.peak_memory_mib else "–",
-                "device": (file.device if file else "") or "–",
-            }
+        links = (Link("", href(run.folder, page_folder), run_id),) if run.folder.is_dir() else ()
+        texts = (
+            "–" if seed is None else str(seed),
+            run.status,
+            "–" if run.step is None else f"{run.step:,}",
+            duration(run.seconds) if run.seconds else "–",
+            run.collapse or "–",
+            f"{file.peak_memory_mib:,.0f} MiB" if file and file.peak_memory_mib else "–",
+            (file.device if file else "") or "–",
         )
-    return table
+        lines.append((Entry("; ".join(dict.fromkeys(names)), notes=(run_id,), links=links), *map(Entry, texts)))
+    return Table(heads, tuple(lines))
 
 
-def _glossary(plan: Plan) -> dict[str, str]:
+def _glossary(plan: Plan) -> Table:
     kinds: tuple[Kind, ...] = (Kind.REPRODUCED, Kind.OFF)
     if not plan.scale.comparable:
-        kinds = (Kind.SAME, Kind.OTHER, Kind.UNDECIDED, Kind.COLLAPSES, Kind.FAILS, Kind.SURVIVES)
-        kinds = (*kinds, Kind.REFERENCE)
-    kinds = (*kinds, Kind.MEASURED, Kind.QUOTED, Kind.NOT_RUN)
-    return {word: GLOSSARY[word] for word in (*kinds, "holds", "fails") if word in GLOSSARY}
+        kinds = (Kind.SAME, Kind.OTHER, Kind.UNDECIDED, Kind.COLLAPSES, Kind.FAILS, Kind.SURVIVES, Kind.REFERENCE)
+    words = (*kinds, Kind.MEASURED, Kind.QUOTED, Kind.NOT_RUN, "holds", "fails")
+    lines = ((Entry(str(word), look="badge", tone=TONES[word]), Entry(GLOSSARY[word])) for word in words)
+    return Table((Head("Verdict"), Head("Meaning")), tuple(lines))
 
 
 def _command(plan: Plan, root: Path) -> str:

@@ -7,23 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from workflow.inputs.evaluations import metric_words
 from workflow.results.report.gallery import study_images
-from workflow.results.summary import ResultRow, StudyResults
-from workflow.results.tables.layout import Grid, grids, is_simple
+from workflow.results.summary import StudyResults
+from workflow.results.tables.model import Entry, Head, Link, StudyTables, Table
+from workflow.results.tables.study import study_tables
 from workflow.results.verdicts import TONES, Kind
-from workflow.results.words import (
-    SYMBOLS,
-    digits_of,
-    facts,
-    mark_text,
-    mark_titles,
-    number,
-    ours_text,
-    paper_text,
-    seeds_missing,
-    sentence,
-)
 
 TONE_ORDER = ("good", "open", "bad", "neutral")
 
@@ -38,80 +26,34 @@ def tally(counts: Counter[Any]) -> list[dict[str, Any]]:
     return sorted(entries, key=lambda entry: (TONE_ORDER.index(entry["tone"]), entry["word"]))
 
 
+def share(counts: list[dict[str, Any]]) -> str:
+    """How many of what could be judged are good."""
+    judged = sum(entry["count"] for entry in counts if entry["judged"])
+    return f"{sum(entry['count'] for entry in counts if entry['tone'] == 'good')} of {judged}" if judged else "–"
+
+
 def study_section(results: StudyResults, folder: Path, page_folder: Path) -> dict[str, Any]:
     """One study as the template shows it."""
-    study = results.study
-    simple = is_simple(results)
     return {
         "claim_counts": tally(Counter(verdict.word for _, verdict in results.claims)),
         "cell_counts": tally(Counter(row.verdict.kind.value for row in results.rows)),
-        "name": study.name,
-        "title": study.title,
-        "paper": study.paper,
-        "description": study.description,
-        "limit": results.limit,
-        "mark_titles": mark_titles(results),
-        "facts": facts(results, limit=False),
-        "rows": [_row(row, results, page_folder) for row in results.rows] if simple else [],
-        "grids": [] if simple else [_grid(grid, page_folder) for grid in grids(results)],
-        "claims": [
-            {
-                **{"say": claim.say, "check": " ".join(claim.check.split()), "source": claim.source},
-                **{"word": verdict.word, "tone": TONES[verdict.word], "why": verdict.why, "numbers": verdict.numbers},
-            }
-            for claim, verdict in results.claims
-        ],
+        "shown": study_tables(results),
         "figures": study_images(results, folder),
-        "files": _files(study.name, folder, page_folder),
+        "files": _files(results.study.name, folder, page_folder),
     }
 
 
-def _row(row: ResultRow, results: StudyResults, page_folder: Path) -> dict[str, Any]:
-    titles = mark_titles(results)
-    return {
-        "label": row.variant.label,
-        "note": row.variant.note,
-        "marks": [mark_text(row.variant.marks.get(title)) for title in titles],
-        **_cell(row, page_folder),
-    }
-
-
-def _grid(grid: Grid, page_folder: Path) -> dict[str, Any]:
-    return {
-        "corner": grid.corner,
-        "marks": grid.marks,
-        "heads": list(zip(grid.heads, grid.notes, strict=True)),
-        "lines": [
-            {
-                "head": line.head,
-                "note": line.note,
-                "marks": line.marks,
-                "cells": [None if cell is None else _cell(cell, page_folder) for cell in line.cells],
-            }
-            for line in grid.lines
-        ],
-    }
-
-
-def _cell(row: ResultRow, page_folder: Path) -> dict[str, Any]:
-    reasons = [row.verdict.why, seeds_missing(row)]
-    seeds = sorted(row.row.values)
-    return {
-        "metric": metric_words(row.metric),
-        "quoted": row.row.quoted,
-        "measured": bool(row.row.values),
-        "symbol": SYMBOLS[row.verdict.tone],
-        "ours": ours_text(row),
-        "paper": paper_text(row),
-        "difference": number(row.row.difference, signed=True, digits=digits_of(row.metric)),
-        "verdict": row.verdict.text,
-        "tone": row.verdict.tone,
-        "why": " ".join(sentence(reason) for reason in reasons if reason),
-        "links": [
-            {"seed": seed, "run_id": run.run_id, "href": href(run.folder, page_folder)}
-            for seed, run in zip(seeds, row.runs, strict=False)
-        ],
-    }
+def overview(sections: list[dict[str, Any]]) -> Table:
+    """A line a study: how much of it holds."""
+    heads = (Head("Study"), Head("In the paper"), Head("Claims that hold", "right"), Head("Numbers borne out", "right"))
+    lines = []
+    for section in sections:
+        shown: StudyTables = section["shown"]
+        counts = (Entry(share(section[f"{what}_counts"])) for what in ("claim", "cell"))
+        lines.append(
+            (Entry(shown.title, links=(Link("", f"#{shown.name}"),)), Entry(shown.paper, look="soft"), *counts)
+        )
+    return Table(heads, tuple(lines))
 
 
 def _files(name: str, folder: Path, page_folder: Path) -> list[dict[str, str]]:

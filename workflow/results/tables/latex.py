@@ -1,26 +1,9 @@
-"""A study's table in LaTeX, for a document that loads ``booktabs``."""
+"""The tables of a study in LaTeX, for a document that loads ``booktabs``."""
 
 from __future__ import annotations
 
-from workflow.inputs.evaluations import metric_words
-from workflow.results.summary import ResultRow, StudyResults
-from workflow.results.tables.layout import Grid, grids, is_simple
-from workflow.results.words import (
-    CROSS,
-    MINUS,
-    SYMBOLS,
-    TICK,
-    Footnotes,
-    digits_of,
-    facts,
-    mark_text,
-    mark_titles,
-    number,
-    ours_text,
-    paper_text,
-    seeds_missing,
-    sentence,
-)
+from workflow.results.tables.model import Entry, Footnotes, StudyTables, Table
+from workflow.results.words import CROSS, MINUS, TICK
 
 _TEX = {
     **{"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%"},
@@ -62,86 +45,57 @@ def _is_latin(character: str) -> bool:
     )
 
 
-def latex_table(results: StudyResults) -> str:
+def latex_page(study: StudyTables) -> str:
     """A ``table`` environment; run ids stand beside their rows as comments."""
-    study = results.study
     notes = Footnotes()
-    words = f", {metric_words(study.metrics[0])}" if is_simple(results) else ""
+    metric = f", {study.metric}" if study.metric else ""
+    caption = tex_escape(f"{study.title} ({study.paper}){metric}. {' '.join(study.preface)}")
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}[tbp]",
         r"  \centering",
-        rf"  \caption{{{tex_escape(study.title)} ({tex_escape(study.paper)}){tex_escape(words)}. "
-        rf"{tex_escape(' '.join(facts(results)))}}}",
+        rf"  \caption{{{caption}}}",
         rf"  \label{{tab:{study.name.replace('_', '-')}}}",
-        *(_simple_table(results, notes) if is_simple(results) else _grid_tables(results, notes)),
     ]
+    for index, table in enumerate(study.tables):
+        lines += [*(["", r"  \medskip"] if index else []), *_table(table, notes)]
     if notes.texts:
-        each = " ".join(
-            f"$^{{{index}}}$ {tex_escape(sentence(text))}" for index, text in enumerate(notes.texts, start=1)
-        )
+        each = " ".join(f"$^{{{index}}}$ {tex_escape(text)}" for index, text in enumerate(notes.texts, start=1))
         lines += ["", r"  \smallskip", rf"  \parbox{{\linewidth}}{{\footnotesize {each}}}"]
-    if results.claims:
-        lines += ["", r"  \medskip", r"  \footnotesize", r"  \begin{tabular}{p{0.6\linewidth}ll}", r"    \toprule"]
-        lines += [r"    Claim & Source & Verdict \\", r"    \midrule"]
-        for claim, verdict in results.claims:
-            lines.append(f"    {tex_escape(claim.say)} & {tex_escape(claim.source)} & {tex_escape(verdict.word)} \\\\")
-        lines += [r"    \bottomrule", r"  \end{tabular}"]
+    if study.claims:
+        lines += ["", r"  \medskip", *_table(study.claims, notes)]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
-def _simple_table(results: StudyResults, notes: Footnotes) -> list[str]:
-    titles = mark_titles(results)
-    head = ["Variant", *map(tex_escape, titles), "Ours", "Paper", "Difference", "Verdict"]
-    lines = [rf"  \begin{{tabular}}{{l{'c' * len(titles)}rrrl}}", r"    \toprule"]
-    lines += [f"    {' & '.join(head)} \\\\", r"    \midrule"]
-    for row in results.rows:
-        marks = notes.mark(row.variant.note, row.verdict.why, seeds_missing(row))
-        difference = number(row.row.difference, signed=True, digits=digits_of(row.metric))
-        columns = [
-            tex_escape(row.variant.label) + _superscript(marks),
-            *(tex_escape(mark_text(row.variant.marks.get(title))) for title in titles),
-            *(tex_escape(text) for text in (ours_text(row), paper_text(row), difference, row.verdict.text)),
-        ]
-        lines.append(f"    {' & '.join(columns)} \\\\" + "".join(f" % {run.run_id}" for run in row.runs[:1]))
-    return [*lines, r"    \bottomrule", r"  \end{tabular}"]
-
-
-def _grid_tables(results: StudyResults, notes: Footnotes) -> list[str]:
-    lines: list[str] = []
-    for grid in grids(results):
-        lines += [*([r"", r"  \medskip"] if lines else []), *_grid_table(grid, notes)]
-    return lines
-
-
-def _grid_table(grid: Grid, notes: Footnotes) -> list[str]:
-    # Long titles would make the table wider than a page.
-    column = rf"p{{{0.66 / max(4, len(grid.heads)):.2f}\linewidth}}"
-    heads = [
-        tex_escape(head) + _superscript(notes.mark(note)) for head, note in zip(grid.heads, grid.notes, strict=True)
-    ]
-    lines = [r"  \footnotesize", rf"  \begin{{tabular}}{{l{'c' * len(grid.marks)}{column * len(heads)}}}"]
-    lines += [r"    \toprule", f"    {' & '.join([grid.corner, *map(tex_escape, grid.marks), *heads])} \\\\"]
+def _table(table: Table, notes: Footnotes) -> list[str]:
+    printed = [index for index, head in enumerate(table.heads) if head.printed]
+    aligns = [table.heads[index].align for index in printed]
+    rules = {"left": "l", "center": "c", "right": "r", "prose": r"p{0.6\linewidth}"}
+    if table.dense:  # long heads would make the table wider than a page
+        rules["right"] = rf"p{{{0.66 / max(4, aligns.count('right')):.2f}\linewidth}}"
+    lines = [r"  \footnotesize"] if table.dense else []
+    lines += [rf"  \begin{{tabular}}{{{''.join(rules[align] for align in aligns)}}}", r"    \toprule"]
+    lines.append(_line([tex_escape(head.text) + _marks(notes.numbers(head.notes)) for head in table.heads], printed))
     lines.append(r"    \midrule")
-    for line in grid.lines:
-        head = tex_escape(line.head) + _superscript(notes.mark(line.note))
-        cells = [_cell(cell, notes) for cell in line.cells]
-        runs = [run.run_id for cell in line.cells if cell for run in cell.runs]
-        comment = f" % {' '.join(dict.fromkeys(runs))}" if runs else ""
-        lines.append(f"    {' & '.join([head, *map(tex_escape, line.marks), *cells])} \\\\{comment}")
+    for line in table.lines:
+        runs = list(dict.fromkeys(link.run for cell in line for link in cell.links))
+        if table.dense:
+            texts = [_cell(cell) + _marks(notes.numbers(cell.notes)) for cell in line]
+        else:  # columns of words are narrow: the line's name has the notes of all
+            texts = [_cell(cell) for cell in line]
+            texts[0] += _marks(notes.numbers(note for cell in line for note in cell.notes))
+            runs = runs[:1]
+        lines.append(_line(texts, printed) + (f" % {' '.join(runs)}" if runs else ""))
     return [*lines, r"    \bottomrule", r"  \end{tabular}"]
 
 
-def _cell(row: ResultRow | None, notes: Footnotes) -> str:
-    if row is None:
-        return ""
-    if row.row.quoted:
-        return f"({tex_escape(paper_text(row))})"
-    reasons = [row.verdict.text] if not row.row.values else [seeds_missing(row)]
-    paper = "" if row.row.published is None else f" / {paper_text(row)}"
-    symbol = f" {SYMBOLS[row.verdict.tone]}".rstrip()
-    return tex_escape(f"{ours_text(row)}{paper}{symbol}") + _superscript(notes.mark(*reasons))
+def _line(texts: list[str], printed: list[int]) -> str:
+    return f"    {' & '.join(texts[index] for index in printed)} \\\\"
 
 
-def _superscript(marks: list[int]) -> str:
-    return f"$^{{{','.join(map(str, marks))}}}$" if marks else ""
+def _cell(cell: Entry) -> str:
+    return tex_escape(" ".join(filter(None, (cell.text, cell.rest, cell.symbol))))
+
+
+def _marks(numbers: list[int]) -> str:
+    return f"$^{{{','.join(map(str, numbers))}}}$" if numbers else ""

@@ -55,7 +55,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def report(plan3: Plan, done3: Path) -> tuple[Path, Page]:
     for name in plan3.studies:
-        write_tables(summarise(plan3, name, results=done3), done3 / "tables", runs=done3 / "runs")
+        write_tables(summarise(plan3, name, results=done3), done3 / "tables")
     path = write_report(plan3, done3, root=done3)  # no checkout: its commit would change under the test
     return path, Page(path.read_text(encoding="utf-8"))
 

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 from workflow.planning.plan import Plan
 from workflow.results.summary import StudyResults, summarise
+from workflow.results.tables import study
+from workflow.results.tables.html import html_table
 from workflow.results.tables.latex import tex_escape
+from workflow.results.tables.study import Column, study_tables
 from workflow.results.tables.tables import write_tables
 from workflow.results.words import digits_of, number
 
@@ -99,7 +102,7 @@ def made(root: Path, **options: Any) -> StudyResults:
 
 def tables(root: Path, results: StudyResults) -> dict[str, str]:
     folder = root / "results" / "desk" / "tables"
-    paths = write_tables(results, folder, runs=root / "results" / "desk" / "runs")
+    paths = write_tables(results, folder)
     assert [path.name for path in paths] == ["mini.csv", "mini.md", "mini.tex"]
     return {path.suffix[1:]: path.read_text(encoding="utf-8") for path in paths}
 
@@ -218,11 +221,54 @@ def test_many_metrics_of_few_variants_go_down_the_side(tmp_path: Path):
 
 
 def test_a_wide_table_is_cut_between_evaluations():
-    from workflow.results.tables.layout import _blocks
+    from workflow.results.tables.study import _blocks
 
     metrics = ["knn.top1", "knn.top5", "linear.top1", "linear.top5", "davis.j_mean", "davis.f_mean", "masks.jaccard"]
     assert _blocks(metrics) == [metrics[:6], metrics[6:]]
     assert _blocks([f"linear.top1_l{count}" for count in range(8)]) == [[f"linear.top1_l{count}" for count in range(8)]]
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+
+def in_all_formats(root: Path, fields: dict[str, Any]) -> dict[str, str]:
+    results = summarise(hand_made(root, fields, NUMBERS), "mini", results=root / "results" / "desk")
+    page = study_tables(results)
+    return {**tables(root, results), "html": "".join(html_table(each, kind="results") for each in page.tables)}
+
+
+@pytest.mark.parametrize("metrics", [["knn.top1"], ["knn.top1", "knn.top1_k5"]], ids=["rows", "grid"])
+def test_a_column_is_added_in_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metrics: list[str]):
+    wise = Column("wisdom", lambda of, row: f"{of.study.name} & {row.name}_|<b>", "Wisdom & co", of_variant=True)
+    monkeypatch.setattr(study, "COLUMNS", (*study.COLUMNS, wise))
+    texts = in_all_formats(tmp_path, {**STUDY, "metrics": metrics, "claims": []})
+    assert "| Wisdom & co |" in texts["md"]
+    assert "| mini & epoch\\_\\|\\<b\\> |" in texts["md"]
+    assert r" & Wisdom \& co & " in texts["tex"]
+    assert r" & mini \& epoch\_$|$$<$b$>$ & " in texts["tex"]
+    assert "<th>Wisdom &amp; co</th>" in texts["html"]
+    assert '<td data-label="Wisdom &amp; co">mini &amp; epoch_|&lt;b&gt;</td>' in texts["html"]
+    assert records(texts["csv"])["epoch"]["wisdom"] == "mini & epoch_|<b>"
+
+
+def test_a_column_of_numbers_stands_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    column = Column("twice", lambda of, row: f"{2 * (row.row.mean or 0):g}", "Twice", align="right")
+    monkeypatch.setattr(study, "COLUMNS", (*study.COLUMNS, column))
+    texts = in_all_formats(tmp_path, {**STUDY, "claims": []})
+    assert "| Verdict | Twice |\n| :-- | --: | --: | --: | :-- | --: |" in texts["md"]
+    assert r"\begin{tabular}{lrrrlr}" in texts["tex"]
+    assert r"& same direction & 147 \\ % run-epoch-s0" in texts["tex"]
+    assert '<td class="num" data-label="Twice">147</td>' in texts["html"]
+    assert records(texts["csv"])["epoch"]["twice"] == "147"
+
+
+def test_html_shows_what_the_page_shows(tmp_path: Path):
+    text = in_all_formats(tmp_path, {**STUDY, "metrics": ["knn.top1", "knn.top1_k5"], "claims": []})["html"]
+    assert '<a href="../runs/run-epoch-s0/" title="run-epoch-s0">73.5</a> <span class="soft">/ 66.6</span>' in text
+    assert ' <span class="symbol good">✓</span>' in text
+    assert 'title="k-NN top-1 (%): quoted by the paper, nothing runs" data-label="k-NN top-1 (%)">(50.0)</td>' in text
+    assert '<span class="soft small">Not run (not yet).</span>' in text
+    assert "50% | of &lt;it&gt;." in text
 
 
 @pytest.mark.parametrize(
@@ -279,7 +325,7 @@ def test_tex_rows_end_and_name_their_runs(tmp_path: Path):
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
 def test_tex_compiles(tmp_path: Path, plan3: Plan, done3: Path):
     tables(tmp_path, made(tmp_path))
-    write_tables(summarise(plan3, "teacher_temperature", results=done3), tmp_path, runs=done3 / "runs")
+    write_tables(summarise(plan3, "teacher_temperature", results=done3), tmp_path)
     (tmp_path / "all.tex").write_text(
         "\\documentclass{article}\\usepackage[utf8]{inputenc}\\usepackage{booktabs}\\begin{document}\n"
         f"\\input{{{tmp_path}/results/desk/tables/mini.tex}}\\input{{{tmp_path}/teacher_temperature.tex}}\\end{{document}}\n"
