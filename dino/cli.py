@@ -15,29 +15,23 @@ from typing import Any
 
 from dino import __version__
 from dino.errors import EXIT_DIVERGED, EXIT_REQUEUE, EXIT_USER_ERROR, DivergenceError, Interrupted, UserError
+from dino.protocols import FEATURES, PICTURES, PROTOCOLS
 from dino.warm.client import run_warm
 
-# name -> what `dino --help` says
-COMMANDS = {
-    "pretrain": "pretrain one run from its config.yaml or a recipe; resumes by itself",
-    "features": "write a checkpoint's features of a data set as .npz",
-    "knn": "weighted k-NN of a checkpoint or of two feature files",
-    "knn_curve": "k-NN of the teacher and the student over a pretraining, from its snapshots",
-    "linear": "linear probes on a frozen backbone, a grid of learning rates in one pass",
-    "logistic": "logistic regression on frozen features, also of a few labels",
-    "finetune": "fine-tune a checkpoint on a labelled data set; resumes by itself",
-    "retrieval": "image retrieval on Revisited Oxford and Paris",
-    "copydetect": "copy detection on Copydays",
-    "davis": "video object segmentation on DAVIS 2017, and its J and F",
-    "masks": "Jaccard of attention masks on VOC12 objects",
-    "attention": "draw a checkpoint's self-attention on images or a video",
-    "tsne": "t-SNE of class means",
-    "throughput": "images per second, parameters, tokens and memory of a backbone",
+_OTHERS = {
     "generate": "write a generated data set in its real format",
     "fetch": "download released weights, checked by their hash",
     "sync": "deliver logged points and metrics to MLflow, once or while runs are going",
     "doctor": "say what is installed, reachable and missing",
 }
+
+COMMANDS = {
+    **{stage.name: stage.help for stage in (PROTOCOLS["pretrain"], FEATURES)},
+    **{protocol.name: protocol.help for protocol in PROTOCOLS.values() if protocol.has_job},
+    **{picture.name: picture.help for picture in PICTURES.values()},
+    **_OTHERS,
+}
+"""What ``dino --help`` says of each subcommand."""
 
 START_COLD = ("fetch", "sync", "doctor")
 """What never starts in a warm process: they need no torch, or run beside the workflow."""
@@ -59,8 +53,11 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
 
 
 def _module(name: str) -> Any:
-    home = "commands" if name in ("pretrain", "generate", "fetch", "sync", "doctor") else "evaluation"
-    return importlib.import_module(f"dino.{home}.{name}" if home == "commands" else f"dino.{home}.{name}.command")
+    """The module of a subcommand: of `dino.commands`, or a stage's in `dino.evaluation`."""
+    if name in _OTHERS or name == "pretrain":
+        return importlib.import_module(f"dino.commands.{name}")
+    module = importlib.import_module(f"dino.evaluation.{name}")
+    return module if hasattr(module, "run") else importlib.import_module(f"{module.__name__}.command")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,24 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from dino.errors import UserError
 from dino.objectives import OBJECTIVES
-
-CODE_VERSION: dict[str, int] = {
-    "pretrain": 1,
-    "features": 1,
-    "knn": 1,
-    "knn_curve": 1,
-    "linear": 1,
-    "logistic": 1,
-    "finetune": 1,
-    "retrieval": 1,
-    "copydetect": 1,
-    "davis": 1,
-    "masks": 1,
-    "attention": 1,
-    "tsne": 1,
-    "throughput": 1,
-}
-"""Raised by hand when a change of code changes that stage's results; part of the stage's fingerprint."""
+from dino.protocols import CODE_VERSION
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -48,6 +31,8 @@ Range = tuple[float, float]
 ARCHITECTURES = ("vit_nano", "vit_tiny", "vit_small", "vit_base", "resnet_nano", "resnet50")
 CONVNETS = ("resnet_nano", "resnet50")
 """Architectures without patches."""
+BACKBONE_FIELDS = ("arch", "patch_size", "embed_dim", "depth", "num_heads")
+"""The fields of `RunConfig` that make a backbone."""
 
 
 def objective_names() -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from pydantic import (
 from dino import __version__
 from dino.errors import UserError
 from dino.files import write_json
+from dino.protocols import PROTOCOLS
 
 SCHEMA = 1
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
@@ -108,7 +109,12 @@ def percent(correct: int, total: int) -> Measure:
 
 
 def write_metrics(path: str | os.PathLike[str], document: MetricsFile) -> None:
-    """Write ``document`` atomically."""
+    """Write ``document`` atomically.
+
+    Raises:
+        ValueError: A metric that its protocol does not declare, or one in another unit than declared.
+    """
+    check_declared(document)
     write_json(path, document.model_dump(mode="json", by_alias=True, exclude_unset=False))
 
 
@@ -163,6 +169,22 @@ def _read(path: Path, changed: int) -> MetricsFile:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: malformed metrics file: '{key}': {first['msg'].lower()}") from None
+
+
+def check_declared(document: MetricsFile) -> None:
+    """Hold a document to the table of protocols: tables, claims and hints know what stands there and nothing else.
+
+    Raises:
+        ValueError: A metric that its protocol does not declare, or one in another unit than declared.
+    """
+    protocol = PROTOCOLS[document.protocol]
+    for name, measure in document.metrics.items():
+        declared = protocol.find(name)
+        if declared is None or declared.unit != measure.unit:
+            raise ValueError(
+                f"{document.protocol} writes the metric '{name}' in '{measure.unit}', which dino/protocols/__init__.py "
+                f"declares {'not at all' if declared is None else f'in {declared.unit!r}'}"
+            )
 
 
 def created_now() -> datetime.datetime:

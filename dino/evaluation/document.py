@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dino.config import CODE_VERSION
 from dino.evaluation.runtime import device_name
 from dino.metrics import (
     CheckpointIdentity,
@@ -16,6 +15,7 @@ from dino.metrics import (
     peak_device_memory_mib,
     peak_memory_mib,
 )
+from dino.protocols import CODE_VERSION
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,7 @@ def describe_evaluation(
     """The metrics file of ``protocol``, run on the network that ``identity`` names.
 
     Args:
-        protocol: Its name in `dino.config.CODE_VERSION`.
+        protocol: Its name in `dino.protocols.CODE_VERSION`.
         identity: Where the network is from; of features that were read, what their file says of it.
         metrics: What was measured.
         settings: The protocol's own; the network's architecture is put beside them as ``model``.

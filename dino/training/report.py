@@ -6,7 +6,7 @@ import json
 import statistics
 from pathlib import Path
 
-from dino.config import CODE_VERSION, RunConfig, fingerprint, run_id
+from dino.config import RunConfig, fingerprint, run_id
 from dino.metrics import (
     CheckpointIdentity,
     DataIdentity,
@@ -16,6 +16,7 @@ from dino.metrics import (
     package_versions,
     write_metrics,
 )
+from dino.protocols import CODE_VERSION
 from dino.running.journal import Record, read
 from dino.running.progress import STATUS_NAME
 

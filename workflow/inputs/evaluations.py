@@ -11,9 +11,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dino.errors import UserError
+from dino.protocols import PROTOCOLS
+from dino.protocols.protocol import Protocol
+from dino.protocols.settings import build_settings
 from workflow.inputs.documents import Document, fail_validation, read_document
-from workflow.protocol_settings import SETTINGS, build_settings
-from workflow.protocols import PROTOCOLS, Protocol
 
 EVALUATIONS_FILE = Path(__file__).resolve().parent.parent / "evaluations.yaml"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -68,7 +69,8 @@ def is_machine_metric(metric: str) -> bool:
     """Whether a study's metric is the machine's as much as the network's: seconds, bytes, images a second."""
     name, _, rest = metric.partition(".")
     evaluation = evaluations().get(name)
-    return evaluation is not None and rest in evaluation.kind.machine
+    found = None if evaluation is None else evaluation.kind.find(rest)
+    return found is not None and found.machine
 
 
 def metric_words(metric: str) -> str:
@@ -98,15 +100,15 @@ def _read(name: str, values: Any, document: Document) -> Evaluation:
         evaluation = Evaluation(**{"name": name, **values})
     except ValidationError as error:
         fail_validation(document, error, Evaluation, prefix=(name,), hidden=("name",))
-    if evaluation.kind.data != (evaluation.dataset is not None):
-        wants = "needs a 'dataset'" if evaluation.kind.data else "has no data set"
+    if evaluation.kind.needs_data != (evaluation.dataset is not None):
+        wants = "needs a 'dataset'" if evaluation.kind.needs_data else "has no data set"
         document.fail((name,), f"the protocol '{evaluation.protocol}' {wants}")
     _check_settings(evaluation, document)
     return evaluation
 
 
 def _check_settings(evaluation: Evaluation, document: Document) -> None:
-    model = SETTINGS[evaluation.protocol]
+    model = evaluation.kind.settings_model
     layers: dict[tuple[str, ...], dict[str, Any]] = {(evaluation.name,): evaluation.model_extra or {}}
     layers |= {(evaluation.name, "by_architecture", key): said for key, said in evaluation.by_architecture.items()}
     for where, said in layers.items():
@@ -117,14 +119,14 @@ def _check_settings(evaluation: Evaluation, document: Document) -> None:
 
 
 def unknown_metric(metric: str) -> list[str] | None:
-    """None for a metric that some evaluation has; else the metrics that it may have meant."""
+    """None for a metric that some evaluation has; else those that it may have meant, each of which there is."""
     name, _, rest = metric.partition(".")
     known = evaluations()
-    if name not in known:
-        return [f"{each}.{rest}" for each in known] + [f"{each}.top1" for each in known]
-    if not known[name].kind.knows(rest):
-        return [f"{name}.{each}" for each in known[name].kind.metrics]
-    return None
+    if name in known and known[name].kind.knows(rest):
+        return None
+    asked = [name] if name in known else list(known)
+    found = [f"{each}.{rest}" for each in asked if known[each].kind.knows(rest)]
+    return found + [f"{each}.{metric}" for each in asked for metric in known[each].kind.names_like(rest)]
 
 
 def check_evaluation_names(names: list[str]) -> None:

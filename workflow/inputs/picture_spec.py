@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from dino.protocols import PICTURES
+from dino.protocols.settings import build_settings
 from dino.registry import load_registry
 from workflow.inputs.documents import NAME, Document, fail_validation
-from workflow.protocol_settings import SETTINGS, build_settings
 
 
 class Picture(BaseModel):
@@ -26,7 +27,7 @@ class Picture(BaseModel):
     dataset: str
     """The paper's name of the data set whose test images are drawn; a scale says what plays its part."""
     set: dict[str, Any] = {}
-    """Settings (`workflow.protocol_settings`); what a scale says goes before."""
+    """Settings (`dino.protocols.settings`); what a scale says goes before."""
 
 
 def check_pictures(pictures: Mapping[str, Picture], variants: Sequence[str], document: Document) -> None:
@@ -46,4 +47,4 @@ def check_pictures(pictures: Mapping[str, Picture], variants: Sequence[str], doc
         try:
             build_settings(picture.draw, picture.set)
         except ValidationError as error:
-            fail_validation(document, error, SETTINGS[picture.draw], prefix=(*where, "set"))
+            fail_validation(document, error, PICTURES[picture.draw].settings_model, prefix=(*where, "set"))

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dino.protocols import PICTURES, PROTOCOLS
+
 RULES = (
-    *("generate_data", "pretrain", "extract_features", "evaluate_knn", "evaluate_knn_curve", "evaluate_logistic"),
-    *("evaluate_linear", "evaluate_finetune", "evaluate_retrieval", "evaluate_copydetect", "evaluate_davis"),
-    *("evaluate_masks", "evaluate_throughput", "draw_attention", "draw_tsne", "make_table", "make_figure"),
-    *("make_curves", "make_report"),
+    *("generate_data", "pretrain", "extract_features"),
+    *(f"evaluate_{protocol.name}" for protocol in PROTOCOLS.values() if protocol.has_job),
+    *(f"draw_{picture}" for picture in PICTURES),
+    *("make_table", "make_figure", "make_curves", "make_report"),
 )
 
 

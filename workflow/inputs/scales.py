@@ -19,32 +19,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from dino.config import CONVNETS, RunConfig, build_config, suggest
+from dino.config import BACKBONE_FIELDS, CONVNETS, RunConfig, build_config
 from dino.errors import UserError
-from workflow.inputs.documents import build_model, read_document
+from dino.protocols import PROTOCOLS, STAGES
+from dino.protocols.settings import build_settings
 from workflow.inputs.evaluations import Evaluation
 from workflow.inputs.resources import ResourceCase, Resources, fits
-from workflow.inputs.scale_checks import BACKBONE_FIELDS, check_scale
-from workflow.protocol_settings import (
-    AttentionSettings,
-    CopydetectSettings,
-    DavisSettings,
-    FeatureSettings,
-    FinetuneSettings,
-    KnnCurveSettings,
-    KnnSettings,
-    LinearSettings,
-    LogisticSettings,
-    MasksSettings,
-    RetrievalSettings,
-    ThroughputSettings,
-    TsneSettings,
-    build_settings,
-)
 
 INITIAL_FIELDS = (
     *("dataset", "dataset_version", "seed", "epochs", "global_crop_size"),
@@ -69,27 +53,28 @@ class Absent(_Model):
     reason: str
 
 
-class ProtocolSettings(_Model):
+class _ProtocolSettings(_Model):
     """Settings of the protocols at a scale, over those of `evaluations.yaml`; what is not said stays theirs."""
 
-    features: FeatureSettings = FeatureSettings()
-    knn: KnnSettings = KnnSettings()
-    knn_curve: KnnCurveSettings = KnnCurveSettings()
-    logistic: LogisticSettings = LogisticSettings()
-    linear: LinearSettings = LinearSettings()
-    finetune: FinetuneSettings = FinetuneSettings()
-    retrieval: RetrievalSettings = RetrievalSettings()
-    copydetect: CopydetectSettings = CopydetectSettings()
-    davis: DavisSettings = DavisSettings()
-    masks: MasksSettings = MasksSettings()
-    throughput: ThroughputSettings = ThroughputSettings()
-    attention: AttentionSettings = AttentionSettings()
-    tsne: TsneSettings = TsneSettings()
-
-    def said(self, protocol: str) -> dict[str, Any]:
-        """What the scale's file says of ``protocol``."""
-        settings = getattr(self, protocol, None)
+    def said(self, stage: str) -> dict[str, Any]:
+        """What the scale's file says of a protocol, of features or of a picture."""
+        settings = getattr(self, stage, None)
         return settings.model_dump(exclude_unset=True) if settings is not None else {}
+
+
+if TYPE_CHECKING:
+    ProtocolSettings = _ProtocolSettings
+else:
+    ProtocolSettings = create_model(
+        "ProtocolSettings",
+        __base__=_ProtocolSettings,
+        __doc__=_ProtocolSettings.__doc__,
+        **{
+            name: (stage.settings_model, stage.settings_model())
+            for name, stage in STAGES.items()
+            if stage.settings_model.model_fields
+        },
+    )
 
 
 class Rules(_Model):
@@ -241,35 +226,27 @@ class Scale(Rules):
         """The share of the labels here, by the paper's; None is all."""
         return share if share is None else self.subsets.get(share, share)
 
+    def _resources(self, rule: str) -> Resources:
+        for name in (rule, _stand_in(rule)):
+            if name in self.resources:
+                return self.resources[name]
+        return Resources()
+
     def resources_of(self, rule: str, config: Mapping[str, Any] | None = None) -> Resources:
         """What a job of ``rule`` asks for; ``config`` are the fields of the run that it is for."""
-        found = self.resources.get(rule, Resources())
+        found = self._resources(rule)
         for case in self.resource_cases if config is not None else ():
             if rule in case.resources and fits(case.when, config or {}):
                 found = found.model_copy(update=case.resources[rule].model_dump(exclude_unset=True))
         return found
 
 
+def _stand_in(rule: str) -> str | None:
+    """The rule whose resources a protocol's rule has where a scale says nothing of it."""
+    protocol = PROTOCOLS.get(rule.removeprefix("evaluate_"))
+    return f"evaluate_{protocol.resources_of}" if protocol is not None and protocol.resources_of else None
+
+
 def architecture_key(fields: Mapping[str, Any]) -> str:
     """How scales and evaluations name a backbone of the paper's: ``vit_small/16``, ``resnet50``."""
     return str(fields["arch"]) if fields["arch"] in CONVNETS else f"{fields['arch']}/{fields['patch_size']}"
-
-
-def scale_names(folder: Path) -> list[str]:
-    """The names of the scales in ``folder``, sorted."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def load_scale(folder: Path, name: str) -> Scale:
-    """Read and check the scale ``name``.
-
-    Raises:
-        UserError: No such scale (the nearest is suggested), or a mistake in it, with file, line and key.
-    """
-    known = scale_names(folder)
-    if name not in known:
-        raise UserError(f"no scale '{name}'{suggest(name, known)} (known: {', '.join(known)})")
-    document = read_document(folder / f"{name}.yaml")
-    scale = build_model(Scale, document, name=name, path=document.path)
-    check_scale(scale, document)
-    return scale

@@ -8,10 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dino.config import RunConfig
+from dino.config import BACKBONE_FIELDS, RunConfig
 from dino.files import write_json
 from workflow.inputs.call import Settings
-from workflow.inputs.scale_checks import BACKBONE_FIELDS
 from workflow.inputs.scales import Scale
 from workflow.inputs.studies import HIDDEN, Study
 

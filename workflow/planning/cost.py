@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dino.config import RunConfig
+from dino.protocols import PROTOCOLS
+from workflow.planning.paths import metrics_file
 from workflow.planning.plan import Plan, PlannedRun
-from workflow.protocols import PROTOCOLS, metrics_file
 
 TABLE_8_HOURS = {0: 15.3, 2: 17.0, 6: 20.3, 10: 24.2}
 """Wall-clock hours of 100 epochs of ViT-S/16 at batch 1024 on 16 V100, by number of local crops (Table 8)."""
@@ -25,8 +26,6 @@ TABLE_1_IMAGES: dict[tuple[str, int | None], int] = {
     ("resnet50", None): 1237,
 }
 """Images a second of each backbone on one V100 (Table 1; ViT-S/5: App. D, Fig. 5)."""
-FEATURE_PROTOCOLS = ("knn", "logistic")
-"""Protocols that work on feature files, which a job of their own extracts once a data set."""
 
 
 def cost_lines(plan: Plan) -> list[str]:
@@ -53,8 +52,8 @@ def _jobs(plan: Plan, runs: Sequence[PlannedRun]) -> int:
     count = 2 * sum(run.config is not None for run in runs) + 3 * len(plan.studies) + 1
     for run in runs:
         placed = run.evaluations.values()
-        count += sum(each.protocol != "pretrain" for each in placed)
-        count += len({each.dataset for each in placed if each.protocol in FEATURE_PROTOCOLS})
+        count += sum(PROTOCOLS[each.protocol].has_job for each in placed)
+        count += len({each.dataset for each in placed if PROTOCOLS[each.protocol].reads == "features"})
     return count
 
 
@@ -142,7 +141,7 @@ def _evaluation(plan: Plan, runs: Sequence[PlannedRun]) -> list[str]:
     seconds: dict[str, list[float]] = {}
     for run in runs:
         for placed in run.evaluations.values():
-            if placed.protocol == "pretrain":
+            if not PROTOCOLS[placed.protocol].has_job:
                 continue
             document = _read(metrics_file(plan.scale.name, run.run_id, placed.name))
             if document:

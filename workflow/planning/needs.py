@@ -9,7 +9,8 @@ from typing import Any
 
 from dino.config import RunConfig, load_recipe
 from workflow.inputs.evaluations import evaluations
-from workflow.inputs.scales import NoCounterpart, Scale, load_scale, scale_names
+from workflow.inputs.scale_files import load_scale, scale_names
+from workflow.inputs.scales import NoCounterpart, Scale
 from workflow.inputs.studies import Study, is_mean, load_study, study_names
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from dino.config import suggest
 from dino.errors import UserError
+from dino.protocols.settings import build_settings
 from dino.registry import dataset_version, find_spec
 from workflow.inputs.picture_spec import Picture
 from workflow.inputs.scales import NoCounterpart
 from workflow.planning.plan import Plan, PlannedRun
-from workflow.protocol_settings import build_settings
 
 if TYPE_CHECKING:
     from workflow.planning.planner import Planner, Wildcards

@@ -13,12 +13,13 @@ from dino.errors import UserError
 from dino.released import missing_weights_reason
 from workflow.inputs.call import headline_studies
 from workflow.inputs.evaluations import check_evaluation_names, evaluations
-from workflow.inputs.scales import NoCounterpart, Scale, architecture_key, load_scale, scale_names
+from workflow.inputs.scale_files import load_scale, scale_names
+from workflow.inputs.scales import NoCounterpart, Scale, architecture_key
 from workflow.inputs.studies import Study, Variant, is_mean, load_study, study_names
 from workflow.inputs.weights import weights_fields, weights_run
+from workflow.planning.paths import metrics_file, run_dir
 from workflow.planning.placement import DataState, Placed, Placement, data_state
 from workflow.planning.snapshots import missing_snapshots
-from workflow.protocols import metrics_file, run_dir
 
 WeightsChoice = Literal["pretrained", "released", "released-only"]
 

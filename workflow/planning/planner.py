@@ -14,13 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dino.config import CODE_VERSION, overrides
+from dino.config import overrides
 from dino.errors import UserError
+from dino.protocols import CODE_VERSION
+from dino.protocols.settings import build_settings
 from dino.registry import dataset_version, find_spec, generated_path
 from dino.released import weights_file
 from workflow.inputs.call import Settings
 from workflow.inputs.evaluations import evaluations
-from workflow.inputs.scales import load_scale
+from workflow.inputs.scale_files import load_scale
 from workflow.planning.picture_rules import PictureRules
 from workflow.planning.placement import Placed
 from workflow.planning.plan import Plan, PlannedRun, make_plan
@@ -169,10 +171,14 @@ class Planner:
         """Where a run keeps its snapshots."""
         return str(snapshot_folder(self.planned_run(wildcards).run_dir))
 
-    def features(self, wildcards: Wildcards) -> dict[str, str]:
-        """The feature files of an evaluation's data set, by split."""
-        folder, name = self.planned_run(wildcards).run_dir, self.placed(wildcards).dataset
-        return {split: str(folder / f"features-{name}-{split}.npz") for split in ("train", "test")}
+    def feature_file(self, split: str) -> Callable[[Wildcards], str]:
+        """The features of a split of an evaluation's data set."""
+
+        def file(wildcards: Wildcards) -> str:
+            folder, name = self.planned_run(wildcards).run_dir, self.placed(wildcards).dataset
+            return str(folder / f"features-{name}-{split}.npz")
+
+        return file
 
     def study_files(self, wildcards: Wildcards) -> list[str]:
         """The metrics files behind a study."""
@@ -244,7 +250,7 @@ class Planner:
 
     def feature_options(self, wildcards: Wildcards) -> str:
         """The scale's preparation of images for a frozen backbone, as a command line."""
-        return self.plan(wildcards.scale).scale.protocols.features.options()
+        return str(build_settings("features", self.plan(wildcards.scale).scale.protocols.said("features")).options())
 
     def options(self, wildcards: Wildcards) -> str:
         """An evaluation's settings at the job's scale, as a command line."""

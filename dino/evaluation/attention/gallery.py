@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dino.config import CODE_VERSION
 from dino.data.datasets import resolve_dataset
 from dino.data.decode import CorruptImage, decode
 from dino.data.folder import EXTENSIONS
@@ -31,6 +30,7 @@ from dino.evaluation.runtime import device_name
 from dino.files import write_json
 from dino.log import logger, track
 from dino.metrics import created_now, package_versions
+from dino.protocols import CODE_VERSION
 
 if TYPE_CHECKING:
     from dino.evaluation.checkpoints import Identity

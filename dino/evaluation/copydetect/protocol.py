@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dino.config import CODE_VERSION
 from dino.data.folder import listing_digest
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity
@@ -26,6 +25,7 @@ from dino.metrics import (
     Measure,
     MetricsFile,
 )
+from dino.protocols import CODE_VERSION
 
 if TYPE_CHECKING:
     from dino.models.backbone import Backbone

@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
-from dino.config import CODE_VERSION
 from dino.errors import UserError
 from dino.evaluation.davis.dataset import DavisSet, Video
 from dino.evaluation.davis.masks import Mask, MaskCode, SequenceDefect, read_mask, write_mask
@@ -33,6 +32,7 @@ from dino.metrics import (
     peak_device_memory_mib,
     peak_memory_mib,
 )
+from dino.protocols import CODE_VERSION
 
 if TYPE_CHECKING:
     from dino.evaluation.checkpoints import Identity

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from dino.config import CODE_VERSION
 from dino.data import EvalImages, ImageSet, resolve_dataset
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity, load_evaluated
@@ -28,6 +27,7 @@ from dino.metrics import (
     peak_device_memory_mib,
     peak_memory_mib,
 )
+from dino.protocols import CODE_VERSION
 from dino.running.precision import autocast, full_precision_products
 
 if TYPE_CHECKING:

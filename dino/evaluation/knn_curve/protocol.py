@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dino.config import CODE_VERSION
 from dino.data import EvalImages, ImageSet, resolve_dataset
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity, load_evaluated
@@ -37,6 +36,7 @@ from dino.metrics import (
     Measure,
     MetricsFile,
 )
+from dino.protocols import CODE_VERSION
 from dino.training.snapshots import find_snapshots
 
 NETWORKS = ("teacher", "student")

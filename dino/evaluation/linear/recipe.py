@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dino.config import CODE_VERSION, explain_validation
+from dino.config import explain_validation
 from dino.errors import UserError
+from dino.protocols import CODE_VERSION
 
 BASE_LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
 """At batch 256. The paper swept a grid for each network that is not published. This one is an assumption (paper.md,

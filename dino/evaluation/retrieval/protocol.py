@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dino.config import CODE_VERSION
 from dino.data.folder import listing_digest
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity
@@ -33,6 +32,7 @@ from dino.metrics import (
     Measure,
     MetricsFile,
 )
+from dino.protocols import CODE_VERSION
 from dino.running.precision import full_precision_products
 
 if TYPE_CHECKING:

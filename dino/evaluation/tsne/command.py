@@ -99,8 +99,8 @@ def _foot(features: FeatureSet) -> str:
 
 
 def _document(features: FeatureSet, embedding: Embedding, settings: EmbeddingSettings) -> dict[str, object]:
-    from dino.config import CODE_VERSION
     from dino.metrics import created_now, package_versions
+    from dino.protocols import CODE_VERSION
 
     meta = features.meta
     return {

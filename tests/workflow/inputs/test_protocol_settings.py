@@ -7,12 +7,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+from workflow.protocol_settings import SETTINGS
 
 from dino.cli import build_parser
 from workflow.inputs.evaluations import evaluations
-from workflow.inputs.scales import load_scale, scale_names
+from workflow.inputs.scale_files import load_scale, scale_names
 from workflow.planning.placement import Placed, Placement, data_state
-from workflow.protocol_settings import SETTINGS
 
 SCALES = Path(__file__).resolve().parents[3] / "workflow" / "scales"
 BACKBONES = ("vit_small/16", "vit_small/8", "vit_base/16", "vit_base/8", "resnet50")

@@ -8,7 +8,8 @@ import pytest
 
 from dino.config import build_config, load_recipe
 from workflow.inputs.resources import Resources
-from workflow.inputs.scales import Scale, load_scale
+from workflow.inputs.scale_files import load_scale
+from workflow.inputs.scales import Scale
 from workflow.planning.plan import make_plan
 
 # GPUs x images of each (paper.md, A.8; the README's arguments; issue #122; issue #34's batch on the paper's 16).

@@ -7,7 +7,8 @@ import pytest
 from dino.config import RunConfig, build_config, load_recipe, run_id
 from dino.errors import UserError
 from workflow.inputs.evaluations import evaluations
-from workflow.inputs.scales import Scale, load_scale, scale_names
+from workflow.inputs.scale_files import load_scale, scale_names
+from workflow.inputs.scales import Scale
 
 RECIPE = {"arch": "vit_small", "patch_size": 16, "epochs": 100, "batch_size": 1024, "num_local_crops": 6}
 

@@ -169,7 +169,7 @@ def _words(name: str) -> tuple[str, str]:
     """What a line is, and what its axis shows: ``teacher`` and ``k-NN top-1 (%)``."""
     evaluation, _, metric = name.partition(".")
     kind = evaluations()[evaluation].kind
-    what, unit = kind.metrics[metric].split(", ")[:2]
+    what, unit = kind.metrics[metric].words.split(", ")[:2]
     return what, f"{kind.title.split(',')[0]} {unit}"
 
 

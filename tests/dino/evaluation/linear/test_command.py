@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from workflow.protocols import PROTOCOLS
 
 from dino.cli import main
 from dino.config import build_config
 from dino.metrics import MetricsFile, read_metrics
 from dino.models import build_backbone
 from tests.dino.training.supervised.labelled import write_images
-from workflow.protocols import PROTOCOLS
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
-"""Settings of the protocols: what each takes from `evaluations.yaml` and from a scale, with the paper's values.
+"""Settings of the protocols: what evaluations and scales may say of each, with the paper's values as defaults.
 
-A field is an option of the protocol's subcommand: ``batch_size`` is ``--batch-size``; one that is None is left to it.
+A field is an option of the protocol's subcommand: ``batch_size`` is ``--batch-size``; one that is None is left to it. A
+protocol's entry in `dino.protocols.PROTOCOLS` names its model; without one it has no settings.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from dino.protocols import STAGES
+
 Pixels = Annotated[int, Field(ge=4)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """No settings: what every model of them begins with."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     elsewhere: ClassVar[frozenset[str]] = frozenset()
@@ -34,7 +39,7 @@ class _Settings(BaseModel):
         return shlex.join(words)
 
 
-class FeatureSettings(_Settings):
+class FeatureSettings(Settings):
     """How images are prepared for a frozen backbone (paper.md, C.1)."""
 
     image_size: Pixels = 224
@@ -43,7 +48,7 @@ class FeatureSettings(_Settings):
     batch_size: Count = 128
 
 
-class KnnSettings(_Settings):
+class KnnSettings(Settings):
     """Weighted k-NN (paper.md, C.1)."""
 
     k: Annotated[list[Count], Field(min_length=1)] = [10, 20, 100, 200]
@@ -57,7 +62,7 @@ class KnnSettings(_Settings):
         return self
 
 
-class KnnCurveSettings(_Settings):
+class KnnCurveSettings(Settings):
     """k-NN of teacher and student over a pretraining (paper.md, B.2). Images are prepared as for `FeatureSettings`."""
 
     elsewhere = frozenset({"snapshots"})
@@ -68,7 +73,7 @@ class KnnCurveSettings(_Settings):
     """About how many evenly spaced epochs the pretraining keeps; not stated by the paper (assumption)."""
 
 
-class LinearSettings(_Settings):
+class LinearSettings(Settings):
     """Linear probes (paper.md, C.2)."""
 
     epochs: Count = 100
@@ -82,7 +87,7 @@ class LinearSettings(_Settings):
     precision: Literal["fp32", "bf16", "fp16"] | None = None
 
 
-class LogisticSettings(_Settings):
+class LogisticSettings(Settings):
     """Logistic regression on frozen features (paper.md, C.4). What is None is left to ``dino logistic``."""
 
     lambdas: Annotated[list[Rate], Field(min_length=1)] | None = None
@@ -91,7 +96,7 @@ class LogisticSettings(_Settings):
     """Over the training features, at most."""
 
 
-class FinetuneSettings(_Settings):
+class FinetuneSettings(Settings):
     """Fine-tuning by the DeiT recipe (paper.md, C.3). What is None is left to ``dino finetune``, which knows what is
     published of each data set."""
 
@@ -114,7 +119,7 @@ class FinetuneSettings(_Settings):
     head_init_scale: Annotated[float, Field(ge=0)] | None = None
 
 
-class RetrievalSettings(_Settings):
+class RetrievalSettings(Settings):
     """Image retrieval (paper.md, C.5). What is None is the published setting of the benchmark: 224 pixels and one
     scale for Oxford, 512 and three for Paris."""
 
@@ -123,13 +128,13 @@ class RetrievalSettings(_Settings):
     multiscale: bool | None = None
 
 
-class CopydetectSettings(_Settings):
+class CopydetectSettings(Settings):
     """Copy detection (paper.md, C.6). What is None is the published side: 320 for 8-pixel patches, else 224."""
 
     image_size: Pixels | None = None
 
 
-class DavisSettings(_Settings):
+class DavisSettings(Settings):
     """Video object segmentation (paper.md, C.7). What is None is left to ``dino davis``: the authors' values."""
 
     image_size: Pixels | None = None
@@ -138,14 +143,14 @@ class DavisSettings(_Settings):
     """Of the window, in patches."""
 
 
-class MasksSettings(_Settings):
+class MasksSettings(Settings):
     """Attention masks (paper.md, C.8). What is None is left to ``dino masks``."""
 
     image_size: Pixels | None = None
     """Short side."""
 
 
-class ThroughputSettings(_Settings):
+class ThroughputSettings(Settings):
     """Images per second (paper.md, C.11)."""
 
     image_size: Pixels = 224
@@ -155,11 +160,7 @@ class ThroughputSettings(_Settings):
     """Of each batch size."""
 
 
-class PretrainSettings(_Settings):
-    """What pretraining writes of itself has no settings."""
-
-
-class AttentionSettings(_Settings):
+class AttentionSettings(Settings):
     """Pictures of attention (paper.md, C.9). What is None is left to ``dino attention``."""
 
     images: Count = 6
@@ -173,7 +174,7 @@ class AttentionSettings(_Settings):
     contours: Literal[True] | None = None
 
 
-class TsneSettings(_Settings):
+class TsneSettings(Settings):
     """t-SNE of class means (paper.md, C.10)."""
 
     pca: Count = 30
@@ -182,32 +183,13 @@ class TsneSettings(_Settings):
     iterations: Annotated[int, Field(ge=250)] = 5000
 
 
-SETTINGS: dict[str, type[_Settings]] = {
-    "knn": KnnSettings,
-    "knn_curve": KnnCurveSettings,
-    "linear": LinearSettings,
-    "logistic": LogisticSettings,
-    "finetune": FinetuneSettings,
-    "retrieval": RetrievalSettings,
-    "copydetect": CopydetectSettings,
-    "davis": DavisSettings,
-    "masks": MasksSettings,
-    "throughput": ThroughputSettings,
-    "pretrain": PretrainSettings,
-    "features": FeatureSettings,
-    "attention": AttentionSettings,
-    "tsne": TsneSettings,
-}
-"""By protocol; ``features`` prepares images for k-NN and logistic regression, the last two draw pictures."""
-
-
-def build_settings(protocol: str, *layers: dict[str, Any]) -> Any:
-    """The settings of ``protocol``: its defaults under ``layers``, of which a later one wins.
+def build_settings(stage: str, *layers: dict[str, Any]) -> Any:
+    """The settings of a stage of `dino.protocols.STAGES`: its defaults under ``layers``, of which a later one wins.
 
     Raises:
-        ValidationError: A key or value that the protocol does not take.
+        ValidationError: A key or value that the stage does not take.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
         merged |= layer
-    return SETTINGS[protocol](**merged)
+    return STAGES[stage].settings_model(**merged)

@@ -1,24 +1,42 @@
-"""What a scale's file may say: the names in it must be those of fields, rules, data sets and evaluations."""
+"""Scales read from their files and checked: the names in one are those of fields, rules, data sets and evaluations."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from dino.config import RunConfig
+from dino.config import BACKBONE_FIELDS, RunConfig, suggest
+from dino.errors import UserError
+from dino.protocols.settings import build_settings
 from dino.registry import load_registry
-from workflow.inputs.documents import Document, KeyPath, fail_validation
+from workflow.inputs.documents import Document, KeyPath, build_model, fail_validation, read_document
 from workflow.inputs.evaluations import evaluations
 from workflow.inputs.resources import RULES
-from workflow.protocol_settings import SETTINGS, build_settings
+from workflow.inputs.scales import Rules, Scale
 
-if TYPE_CHECKING:
-    from workflow.inputs.scales import Rules, Scale
 
-BACKBONE_FIELDS = ("arch", "patch_size", "embed_dim", "depth", "num_heads")
+def scale_names(folder: Path) -> list[str]:
+    """The names of the scales in ``folder``, sorted."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_scale(folder: Path, name: str) -> Scale:
+    """Read and check the scale ``name``.
+
+    Raises:
+        UserError: No such scale (the nearest is suggested), or a mistake in it, with file, line and key.
+    """
+    known = scale_names(folder)
+    if name not in known:
+        raise UserError(f"no scale '{name}'{suggest(name, known)} (known: {', '.join(known)})")
+    document = read_document(folder / f"{name}.yaml")
+    scale = build_model(Scale, document, name=name, path=document.path)
+    check_scale(scale, document)
+    return scale
 
 
 def check_scale(scale: Scale, document: Document) -> None:
@@ -75,7 +93,7 @@ def _check_evaluations(scale: Scale, document: Document) -> None:
         try:
             build_settings(known[name].protocol, values)
         except ValidationError as error:
-            fail_validation(document, error, SETTINGS[known[name].protocol], prefix=where)
+            fail_validation(document, error, known[name].kind.settings_model, prefix=where)
     for name in scale.datasets:
         if name not in papers and name not in load_registry():
             document.fail_unknown(("datasets", name), sorted(papers | set(load_registry())), what="data set")
