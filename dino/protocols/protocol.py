@@ -99,7 +99,7 @@ class Protocol(Stage):
         return words.replace("last 1 blocks", "last block")
 
     def names_like(self, metric: str) -> list[str]:
-        """Metrics that it may write; in place of a capital K or L a number of ``metric``, and none where it has none."""
+        """Metrics that it may write, each by a whole name: a capital K or L is a number of ``metric``."""
         numbers = re.findall(r"\d+", metric)
         names = list(self.metrics)
         if numbers:

@@ -1,4 +1,4 @@
-"""The job of an evaluation: what it waits for, what makes its result stale, and its command, by what its protocol reads."""
+"""The job of an evaluation: what it waits for, what makes it stale, and its command, by what its protocol reads."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from workflow.protocol_settings import SETTINGS
 
 from dino.cli import build_parser
+from dino.protocols import STAGES
 from workflow.inputs.evaluations import evaluations
 from workflow.inputs.scale_files import load_scale, scale_names
 from workflow.planning.placement import Placed, Placement, data_state
@@ -43,10 +43,10 @@ def test_every_option_at_a_scale_is_one_of_its_subcommand(scale: str) -> None:
             assert [flag for flag in flags if flag not in known] == [], (name, architecture)
 
 
-@pytest.mark.parametrize("protocol", sorted(SETTINGS.keys() - {"pretrain"}))
+@pytest.mark.parametrize("protocol", sorted(STAGES.keys() - {"pretrain"}))
 def test_every_setting_is_an_option(protocol: str) -> None:
-    known = options_of(protocol)
-    fields = SETTINGS[protocol].model_fields.keys() - SETTINGS[protocol].elsewhere
+    known, model = options_of(protocol), STAGES[protocol].settings_model
+    fields = model.model_fields.keys() - model.elsewhere
     assert [name for name in sorted(fields) if f"--{name.replace('_', '-')}" not in known] == []
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from workflow.protocols import PROTOCOLS
 
 from dino.cli import main
 from dino.config import build_config
 from dino.metrics import MetricsFile, read_metrics
 from dino.models import build_backbone
+from dino.protocols import PROTOCOLS
 from tests.dino.training.supervised.labelled import write_images
 
 
