@@ -10,8 +10,8 @@ import pytest
 
 from dino.config import RECIPES, RunConfig, objective_names
 from dino.objectives.factory import OBJECTIVES
+from dino.protocols import PROTOCOLS
 from dino.released import RELEASED
-from workflow.protocols import PROTOCOLS
 
 
 def choices(field: str) -> set[str]:

@@ -104,6 +104,19 @@ PROTOCOLS: dict[str, Protocol] = {
             },
         ),
         Protocol(
+            name="rank",
+            title="rank",
+            help="how many dimensions frozen features use: RankMe, effective rank, variance of two components",
+            reads="features",
+            resources_of="knn",
+            metrics={
+                "rankme": Metric("RankMe", unit="count"),
+                "effective_rank": Metric("effective rank", unit="count"),
+                "variance_top2": Metric("variance of the first two components (%)", better="lower"),
+                "dim": _DIMENSIONS,
+            },
+        ),
+        Protocol(
             name="finetune",
             title="fine-tuning",
             help="fine-tune a checkpoint on a labelled data set; resumes by itself",

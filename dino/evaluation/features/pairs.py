@@ -88,7 +88,7 @@ def describe_pair(
     pair: FeaturePair,
     metrics: dict[str, Measure],
     *,
-    chance: float,
+    chance: float | None,
     settings: dict[str, Any],
     device: torch.device,
     notes: list[str],
