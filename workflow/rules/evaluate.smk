@@ -3,8 +3,8 @@ from workflow.planning.evaluation_jobs import METRICS, evaluation_job
 
 
 def add_evaluation(name, job):
-    """The rule ``evaluate_<name>``. A function and not a loop's body: Snakemake looks at the shell line again when a job
-    runs, and what stands in it must then still be this protocol's."""
+    """Add ``evaluate_<name>``. Not in a loop's body, since Snakemake looks at a shell line again when a job runs, and what
+    stands in it must then still be this protocol's."""
 
     rule:
         name:
