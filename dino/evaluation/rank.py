@@ -70,7 +70,7 @@ def spectra(features: torch.Tensor, *, device: torch.device | str = "cpu") -> tu
     for block in features.split(ROWS):
         rows = block.to(device, torch.float64)
         product.addmm_(rows.t(), rows)
-        rows -= mean  # not E[zz] - E[z]E[z]: of collapsed features that would leave rounding errors as variance
+        rows = rows - mean  # not E[zz] - E[z]E[z]: of collapsed features that would leave rounding errors as variance
         spread.addmm_(rows.t(), rows)
     squares, variances = torch.linalg.eigvalsh(torch.stack([product, spread])).clamp_(min=0).flip(1).cpu()
     return squares.sqrt(), variances / len(features)

@@ -6,10 +6,7 @@ import importlib
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from dino.protocols.settings import Settings
+from typing import Any, Literal
 
 Better = Literal["higher", "lower", "neither"]
 Reads = Literal["features", "images", "snapshots", "network", "pretraining"]
@@ -51,10 +48,20 @@ class Stage:
     """Name of the model in `dino.protocols.settings` of what evaluations and scales may say of it."""
 
     @cached_property
-    def settings_model(self) -> type[Settings]:
-        """The model of its settings (imports pydantic)."""
-        found: type[Settings] = getattr(importlib.import_module("dino.protocols.settings"), self.settings)
-        return found
+    def settings_model(self) -> Any:
+        """The model of its settings, a `dino.protocols.settings.Settings` (imports pydantic)."""
+        return getattr(importlib.import_module("dino.protocols.settings"), self.settings)
+
+    def build_settings(self, *layers: dict[str, Any]) -> Any:
+        """Its settings: the defaults under ``layers``, of which a later one wins.
+
+        Raises:
+            ValidationError: A key or value that it does not take.
+        """
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            merged |= layer
+        return self.settings_model(**merged)
 
 
 @dataclass(frozen=True, kw_only=True)

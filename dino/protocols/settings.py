@@ -7,11 +7,9 @@ protocol's entry in `dino.protocols.PROTOCOLS` names its model; without one it h
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from dino.protocols import STAGES
 
 Pixels = Annotated[int, Field(ge=4)]
 Count = Annotated[int, Field(ge=1)]
@@ -181,15 +179,3 @@ class TsneSettings(Settings):
     perplexity: Rate = 20.0
     learning_rate: Rate = 200.0
     iterations: Annotated[int, Field(ge=250)] = 5000
-
-
-def build_settings(stage: str, *layers: dict[str, Any]) -> Any:
-    """The settings of a stage of `dino.protocols.STAGES`: its defaults under ``layers``, of which a later one wins.
-
-    Raises:
-        ValidationError: A key or value that the stage does not take.
-    """
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged |= layer
-    return STAGES[stage].settings_model(**merged)

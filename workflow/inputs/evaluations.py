@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dino.errors import UserError
 from dino.protocols import PROTOCOLS
 from dino.protocols.protocol import Protocol
-from dino.protocols.settings import build_settings
 from workflow.inputs.documents import Document, fail_validation, read_document
 
 EVALUATIONS_FILE = Path(__file__).resolve().parent.parent / "evaluations.yaml"
@@ -113,7 +112,7 @@ def _check_settings(evaluation: Evaluation, document: Document) -> None:
     layers |= {(evaluation.name, "by_architecture", key): said for key, said in evaluation.by_architecture.items()}
     for where, said in layers.items():
         try:
-            build_settings(evaluation.protocol, said)
+            evaluation.kind.build_settings(said)
         except ValidationError as error:
             fail_validation(document, error, model, prefix=where)
 

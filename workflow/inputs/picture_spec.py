@@ -8,7 +8,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino.protocols import PICTURES
-from dino.protocols.settings import build_settings
 from dino.registry import load_registry
 from workflow.inputs.documents import NAME, Document, fail_validation
 
@@ -45,6 +44,6 @@ def check_pictures(pictures: Mapping[str, Picture], variants: Sequence[str], doc
         if picture.dataset not in load_registry():
             document.fail_unknown((*where, "dataset", picture.dataset), load_registry(), what="data set")
         try:
-            build_settings(picture.draw, picture.set)
+            PICTURES[picture.draw].build_settings(picture.set)
         except ValidationError as error:
             fail_validation(document, error, PICTURES[picture.draw].settings_model, prefix=(*where, "set"))

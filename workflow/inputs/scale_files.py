@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from dino.config import BACKBONE_FIELDS, RunConfig, suggest
 from dino.errors import UserError
-from dino.protocols.settings import build_settings
 from dino.registry import load_registry
 from workflow.inputs.documents import Document, KeyPath, build_model, fail_validation, read_document
 from workflow.inputs.evaluations import evaluations
@@ -91,7 +90,7 @@ def _check_evaluations(scale: Scale, document: Document) -> None:
         if name not in known:
             document.fail_unknown(where, known, what="evaluation")
         try:
-            build_settings(known[name].protocol, values)
+            known[name].kind.build_settings(values)
         except ValidationError as error:
             fail_validation(document, error, known[name].kind.settings_model, prefix=where)
     for name in scale.datasets:

@@ -26,7 +26,6 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from dino.config import BACKBONE_FIELDS, CONVNETS, RunConfig, build_config
 from dino.errors import UserError
 from dino.protocols import PROTOCOLS, STAGES
-from dino.protocols.settings import build_settings
 from workflow.inputs.evaluations import Evaluation
 from workflow.inputs.resources import ResourceCase, Resources, fits
 
@@ -220,7 +219,7 @@ class Scale(Rules):
     def settings_of(self, evaluation: Evaluation, architecture: str) -> Any:
         """The settings of ``evaluation`` here, of a backbone of the paper's."""
         said = self.protocols.said(evaluation.protocol), self.evaluations.get(evaluation.name, {})
-        return build_settings(evaluation.protocol, evaluation.settings_for(architecture), *said)
+        return evaluation.kind.build_settings(evaluation.settings_for(architecture), *said)
 
     def subset(self, share: float | None) -> float | None:
         """The share of the labels here, by the paper's; None is all."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dino.config import suggest
 from dino.errors import UserError
-from dino.protocols.settings import build_settings
+from dino.protocols import PICTURES
 from dino.registry import dataset_version, find_spec
 from workflow.inputs.picture_spec import Picture
 from workflow.inputs.scales import NoCounterpart
@@ -105,7 +105,7 @@ class PictureRules:
     def options(self, wildcards: Wildcards) -> str:
         """The picture's settings at the job's scale, as a command line."""
         picture, scale = self._find(wildcards).picture, self._planner.plan(wildcards.scale).scale
-        return str(build_settings(picture.draw, picture.set, scale.protocols.said(picture.draw)).options())
+        return str(PICTURES[picture.draw].build_settings(picture.set, scale.protocols.said(picture.draw)).options())
 
     def _find(self, wildcards: Wildcards) -> PlannedPicture:
         plan = self._planner.study_plan(wildcards)

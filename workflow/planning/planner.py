@@ -16,8 +16,7 @@ from typing import Any
 
 from dino.config import overrides
 from dino.errors import UserError
-from dino.protocols import CODE_VERSION
-from dino.protocols.settings import build_settings
+from dino.protocols import CODE_VERSION, FEATURES
 from dino.registry import dataset_version, find_spec, generated_path
 from dino.released import weights_file
 from workflow.inputs.call import Settings
@@ -250,7 +249,7 @@ class Planner:
 
     def feature_options(self, wildcards: Wildcards) -> str:
         """The scale's preparation of images for a frozen backbone, as a command line."""
-        return str(build_settings("features", self.plan(wildcards.scale).scale.protocols.said("features")).options())
+        return str(FEATURES.build_settings(self.plan(wildcards.scale).scale.protocols.said("features")).options())
 
     def options(self, wildcards: Wildcards) -> str:
         """An evaluation's settings at the job's scale, as a command line."""

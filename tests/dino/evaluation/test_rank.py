@@ -23,7 +23,7 @@ def reference(values: np.ndarray) -> float:
 @pytest.mark.parametrize("rows", [7, 64, 1000])
 def test_both_ranks_are_those_of_the_singular_values(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr(rank, "ROWS", rows)
-    features = np.random.default_rng(0).normal(size=(200, 12)) * np.geomspace(1, 1e-2, 12) + 0.5
+    features = np.random.default_rng(0).normal(size=(200, 12)) * np.geomspace(1, 1e-3, 12) + 0.5
     singular, variances = spectra(torch.from_numpy(features))
     wanted = np.linalg.svd(features, compute_uv=False)
     centred = np.linalg.svd(features - features.mean(0), compute_uv=False) ** 2 / 200
