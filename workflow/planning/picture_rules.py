@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dino.config import suggest
 from dino.errors import UserError
@@ -14,9 +13,7 @@ from dino.registry import dataset_version, find_spec
 from workflow.inputs.picture_spec import Picture
 from workflow.inputs.scales import NoCounterpart
 from workflow.planning.plan import Plan, PlannedRun
-
-if TYPE_CHECKING:
-    from workflow.planning.planner import Planner, Wildcards
+from workflow.planning.plans import Plans, Wildcards, checkpoint_of, manifest, model_of
 
 ENDINGS = {"attention": "{picture}/index.json", "tsne": "{picture}.png"}
 """The file that is written last, by what draws it."""
@@ -68,23 +65,23 @@ def _planned(plan: Plan, study: str, name: str, picture: Picture) -> PlannedPict
 class PictureRules:
     """What the rules of pictures ask; wildcards are ``scale``, ``study`` and ``picture``."""
 
-    def __init__(self, planner: Planner) -> None:
-        self._planner = planner
+    def __init__(self, plans: Plans) -> None:
+        self._plans = plans
 
     def files(self, wildcards: Wildcards) -> list[str]:
         """Every picture of the configured studies."""
-        scale = getattr(wildcards, "scale", self._planner.settings.scale)
-        plan = self._planner.plan(scale)
+        scale = getattr(wildcards, "scale", self._plans.settings.scale)
+        plan = self._plans.at(scale)
         drawn = [each for study in plan.studies for each in planned_pictures(plan, study) if each.run is not None]
         return [str(Path("results") / scale / each.file) for each in drawn]
 
     def checkpoint(self, wildcards: Wildcards) -> str:
         """The network's file."""
-        return self._planner.checkpoint_of(self._run(wildcards))
+        return checkpoint_of(self._run(wildcards))
 
     def model(self, wildcards: Wildcards) -> str:
         """What the checkpoint does not say itself, as a command line."""
-        return self._planner.model_of(self._run(wildcards))
+        return model_of(self._run(wildcards))
 
     def features(self, wildcards: Wildcards) -> str:
         """The features of the data set's test images, which k-NN of the same set shares."""
@@ -92,7 +89,7 @@ class PictureRules:
 
     def data(self, output: str) -> Callable[[Wildcards], list[str]]:
         """The manifest of a generated data set, as `Planner.pretraining_data` gives that of a run's."""
-        return lambda wildcards: self._planner.manifest(self.dataset(wildcards), output, wildcards)
+        return lambda wildcards: manifest(self.dataset(wildcards), output, wildcards)
 
     def dataset(self, wildcards: Wildcards) -> str:
         """The registered data set."""
@@ -104,11 +101,11 @@ class PictureRules:
 
     def options(self, wildcards: Wildcards) -> str:
         """The picture's settings at the job's scale, as a command line."""
-        picture, scale = self._find(wildcards).picture, self._planner.plan(wildcards.scale).scale
+        picture, scale = self._find(wildcards).picture, self._plans.at(wildcards.scale).scale
         return str(PICTURES[picture.draw].build_settings(picture.set, scale.protocols.said(picture.draw)).options())
 
     def _find(self, wildcards: Wildcards) -> PlannedPicture:
-        plan = self._planner.study_plan(wildcards)
+        plan = self._plans.of_study(wildcards)
         found = {each.name: each for each in planned_pictures(plan, wildcards.study)}
         if wildcards.picture not in found:
             raise UserError(f"no picture '{wildcards.picture}' in {wildcards.study}{suggest(wildcards.picture, found)}")

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dino.config import RunConfig
 from workflow.inputs.evaluations import evaluations
-
-if TYPE_CHECKING:
-    from workflow.inputs.scales import Scale
-    from workflow.planning.plan import PlannedRun
 
 PROTOCOL = "knn_curve"
 
@@ -18,12 +13,6 @@ PROTOCOL = "knn_curve"
 def snapshot_folder(run_dir: Path) -> Path:
     """Where a run keeps its snapshots."""
     return run_dir / "snapshots"
-
-
-def count_snapshots(run: PlannedRun, scale: Scale) -> int:
-    """About how many snapshots ``run`` keeps; 0 where nothing asks for its curve."""
-    placed = [each for each in run.evaluations.values() if each.protocol == PROTOCOL]
-    return max((scale.settings_of(each.evaluation, run.architecture).snapshots for each in placed), default=0)
 
 
 def studies_of_curves(folder: Path) -> list[str]:

@@ -47,7 +47,7 @@ class Session:
         try:
             settings = read_settings(config)
             session = cls(settings, Planner(root=root, settings=settings))
-            _ = session.planner.configured
+            _ = session.planner.plans.configured
         except UserError as error:
             raise WorkflowError(str(error)) from None
         if main:
@@ -60,7 +60,7 @@ class Session:
         """Start what runs beside the jobs: warm processes, and the tracking watcher with people's names of the runs."""
         if jobs_are_local and self.settings.warm == "on" and warm_starts_work():
             self.warm = WarmProcesses.start()
-        for plan in self.planner.plans:
+        for plan in self.planner.plans.made:
             results = Path("results") / plan.scale.name
             names = results / "runs" / "names.json"
             write_json(names, merge_names(_read_names(names), plan))
@@ -77,7 +77,7 @@ class Session:
                 _say(f"tracking: {problem}. {by_hand}")
         if failed:
             _say("Some jobs failed; their logs stand above. What is done is kept: the same command again goes on.")
-        for plan in self.planner.plans:
+        for plan in self.planner.plans.made:
             self._record(Path("results") / plan.scale.name, failed=failed)
             report = Path("results") / plan.scale.name / "report" / "index.html"
             if report.is_file():
@@ -90,7 +90,7 @@ class Session:
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self._started)),
             "seconds": round(time.time() - self._started, 1),
             "failed": failed,
-            "commit": commit_in_words(self.planner.root),
+            "commit": commit_in_words(self.planner.plans.root),
             "machine": machine_in_words(),
         }
         with open(results / "sessions.jsonl", "a", encoding="utf-8") as handle:

@@ -11,7 +11,8 @@ from dino.config import RunConfig
 from workflow.inputs.call import load_settings
 from workflow.planning.plan import Plan, make_plan
 from workflow.planning.planner import Planner
-from workflow.planning.snapshots import count_snapshots, missing_snapshots, studies_of_curves
+from workflow.planning.plans import count_snapshots
+from workflow.planning.snapshots import missing_snapshots, studies_of_curves
 
 
 @pytest.fixture
@@ -67,5 +68,5 @@ def test_a_scale_without_the_lengths_of_the_curves_runs_keeps_no_snapshots(proje
     (project / "workflow" / "scales" / "short.yaml").write_text(short, encoding="utf-8")
     settings = load_settings(project, scale="short", studies="teacher_temperature")
     planner = Planner(root=project, settings=settings)
-    (run, *_) = [run for run in planner.configured.runs if "random" not in run]
+    (run, *_) = [run for run in planner.plans.configured.runs if "random" not in run]
     assert planner.snapshots(SimpleNamespace(scale="short", run=run)) == 0
