@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from dino.config import RunConfig, load_recipe
+from workflow.inputs.studies import Study
 from workflow.results.summary import StudyResults
 
 
-def axis_values(results: StudyResults) -> dict[str, float] | None:
-    """The value of the study's ``axis`` for each variant, or None where it is no number for all of them.
+def settings(study: Study) -> dict[str, dict[str, Any]]:
+    """Every field of each variant's run, in the paper's units: its own, its recipe's or the default."""
+    defaults = {name: field.default for name, field in RunConfig.model_fields.items()}
+    return {
+        name: {**defaults, **load_recipe(variant.base or study.base), **variant.set}
+        for name, variant in study.variants.items()
+    }
 
-    A variant that does not set the axis has its recipe's value.
-    """
+
+def axis_values(results: StudyResults) -> dict[str, float] | None:
+    """The value of the study's ``axis`` for each variant, or None where it is no number for all of them."""
     field, study = results.study.axis, results.study
     if field is None or any(variant.difference for variant in study.variants.values()):
         return None
-    values = {
-        name: variant.set.get(
-            field, load_recipe(variant.base or study.base).get(field, RunConfig.model_fields[field].default)
-        )
-        for name, variant in study.variants.items()
-    }
+    values = {name: fields[field] for name, fields in settings(study).items()}
     if any(isinstance(value, bool) or not isinstance(value, int | float) for value in values.values()):
         return None
     return {name: float(value) for name, value in values.items()}
@@ -30,17 +33,13 @@ def axis_values(results: StudyResults) -> dict[str, float] | None:
 
 def special_variants(results: StudyResults) -> set[str]:
     """Variants that differ from most others in more than the axis (0.04 to 0.07 among constant temperatures)."""
-    study = results.study
-    defaults = {name: field.default for name, field in RunConfig.model_fields.items()}
-    rest = {}
-    for name, variant in study.variants.items():
-        if variant.set.get("epochs") == 0:  # random weights are off every axis
-            continue
-        recipe = load_recipe(variant.base or study.base)
-        merged = {key: value for key, value in {**defaults, **recipe, **variant.set}.items() if key != study.axis}
-        rest[name] = tuple(sorted((key, repr(value)) for key, value in merged.items()))
-    settings = list(rest.values())
-    usual = max(dict.fromkeys(settings), key=settings.count)
+    axis = results.study.axis
+    rest = {
+        name: tuple(sorted((key, repr(value)) for key, value in fields.items() if key != axis))
+        for name, fields in settings(results.study).items()
+        if fields["epochs"] != 0  # random weights are off every axis
+    }
+    usual = max(dict.fromkeys(rest.values()), key=list(rest.values()).count)
     return {name for name, setting in rest.items() if setting != usual}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dino.metrics import MetricsFile
 from dino.running.journal import read
 from workflow.inputs.evaluations import evaluations
-from workflow.results.figures.style import DASHES, GUIDE, SERIES, Drawing, capital, new_figure, plain_spines
+from workflow.results.figures.style import DASHES, GUIDE, SERIES, Drawing, capital, new_figure, plain_spines, say
 from workflow.results.runs import RunFacts
 from workflow.results.summary import StudyResults
 
@@ -56,7 +56,7 @@ def compose_journals(results: StudyResults, quantities: list[str]) -> Drawing:
         axes.grid(axis="y")
         plain_spines(axes)
         if not entries:
-            _say(axes, "no journal yet")
+            say(axes, "no journal yet")
         axes.set_ylim(bottom=0)
         axes.margins(x=0.01)
         axes.set_xlim(left=0)
@@ -143,7 +143,7 @@ def _compose_series(results: StudyResults, names: list[str]) -> Drawing:
             axes.set_xlim(left=0)
             axes.margins(y=0.12)
         else:
-            _say(axes, _missing(results, variants[index]))
+            say(axes, _missing(results, variants[index]))
         if index % columns == 0:
             axes.set_ylabel(capital(_words(names[0])[1]))
     return Drawing(figure, entries)
@@ -176,7 +176,3 @@ def _words(name: str) -> tuple[str, str]:
 def _missing(results: StudyResults, variant: str) -> str:
     reasons = [row.row.missing for row in results.rows if row.name == variant and row.row.missing]
     return "not run" if any(reasons) else "not yet"
-
-
-def _say(axes: Axes, text: str) -> None:
-    axes.text(0.5, 0.5, text, ha="center", va="center", color=GUIDE, style="italic", transform=axes.transAxes)

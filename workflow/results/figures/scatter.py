@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dino.config import RunConfig, load_recipe
 from workflow.inputs.evaluations import metric_words
+from workflow.results.figures.axis import settings
 from workflow.results.figures.labels import name_points
 from workflow.results.figures.style import (
     COLLAPSED,
     DASHES,
-    GUIDE,
     RANDOM,
     SERIES,
     Drawing,
@@ -21,6 +20,7 @@ from workflow.results.figures.style import (
     new_figure,
     panel_titles,
     plain_spines,
+    say,
 )
 from workflow.results.summary import StudyResults
 from workflow.results.verdicts import published_collapse
@@ -83,13 +83,8 @@ def joined(results: StudyResults) -> dict[str, str]:
     field, study = results.study.figure.join, results.study
     if field is None:
         return {}
-    default = RunConfig.model_fields[field].default
-    values = {}
-    for name, variant in study.variants.items():
-        recipe = load_recipe(variant.base or study.base)
-        value = variant.set.get(field, recipe.get(field, default))
-        values[name] = WORDS.get(str(value)) or f"{value} {field.replace('_', ' ')}"
-    return values
+    values = {name: fields[field] for name, fields in settings(study).items()}
+    return {name: WORDS.get(str(each)) or f"{each} {field.replace('_', ' ')}" for name, each in values.items()}
 
 
 def scatter_points(results: StudyResults, x: str, y: str, *, paper: bool) -> list[ScatterPoint]:
@@ -130,7 +125,7 @@ def _draw_panel(axes: Axes, points: list[ScatterPoint]) -> None:
     plain_spines(axes)
     axes.grid(axis="both")
     if not points:
-        axes.text(0.5, 0.5, "not run", ha="center", va="center", color=GUIDE, style="italic", transform=axes.transAxes)
+        say(axes, "not run")
         axes.set_xticks([])
         axes.set_yticks([])
         return

@@ -138,6 +138,11 @@ def plain_spines(axes: Axes, *, keep: Sequence[str] = ("left", "bottom")) -> Non
         axes.spines[side].set_visible(side in keep)
 
 
+def say(axes: Axes, text: str) -> None:
+    """Why a panel is empty, in its middle."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", color=GUIDE, style="italic", transform=axes.transAxes)
+
+
 def draw_error(
     axes: Axes, place: tuple[float, float], error: float | None, *, along: Literal["x", "y"], colour: str
 ) -> None:

@@ -71,35 +71,24 @@ def _facts(plan: Plan, results: list[StudyResults], root: Path) -> list[tuple[st
     }
     hours = sum(run.seconds * counts[run_id] for run_id, run in runs.items()) / 3600
     each = sorted(set(counts.values()))
-    a_run = (
-        f" ({' to '.join(dict.fromkeys([str(each[0]), _count(each[-1], unit)]))} a run)"
-        if len(each) > 1
-        else (f" ({_count(each[0], unit)} a run)" if each else "")
-    )
+    least = f"{each[0]} to " if len(each) > 1 else ""
+    a_run = f" ({least}{each[-1]} {unit}{'' if each[-1] == 1 else 's'} a run)" if each else ""
     data = list(dict.fromkeys(line for study in results for line in study.data))
     devices = sorted({file.device for file in evaluations.values() if file.device})
     measured = [f"{file.created:%Y-%m-%d}" for file in evaluations.values() if file.created]
-    lines = [
-        (
-            "Scale",
-            plan.scale.name
-            if plan.scale.title.lower() == plan.scale.name
-            else f"{plan.scale.name}: {plan.scale.title}",
-        ),
+    name, title = plan.scale.name, plan.scale.title
+    return [
+        ("Scale", name if title.lower() == name else f"{name}: {title}"),
         ("Data", "; ".join(data) or "none measured yet"),
         ("Seeds", ", ".join(str(seed) for seed in range(plan.seeds))),
         ("Runs", str(len(runs))),
-        (
-            "Training",
-            f"{duration(training)} in all, {hours:.2f} {unit}-hours{a_run}",
-        ),
+        ("Training", f"{duration(training)} in all, {hours:.2f} {unit}-hours{a_run}"),
         ("Evaluation", duration(sum(file.seconds for file in evaluations.values()))),
         ("Device", ", ".join(devices) or "–"),
         ("Measured", " to ".join(sorted({min(measured), max(measured)})) if measured else "–"),
         ("Commit", commit_in_words(root)),
         ("Page made on", machine_in_words()),
     ]
-    return lines
 
 
 def _runs(plan: Plan, results: list[StudyResults], page_folder: Path) -> Table:
@@ -165,7 +154,3 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
