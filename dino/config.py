@@ -9,7 +9,6 @@ This module imports neither torch nor Snakemake: planning the whole paper reads 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dino.errors import UserError
+from dino.errors import UserError, explain_validation, suggest
 from dino.objectives import OBJECTIVES
 from dino.protocols import CODE_VERSION
 
@@ -195,22 +194,6 @@ def build_config(values: dict[str, Any], *, where: str = "configuration") -> Run
         return RunConfig(**values)
     except ValidationError as error:
         raise UserError(f"{where}: {explain_validation(error, RunConfig)}") from None
-
-
-def explain_validation(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem of a pydantic error, as part of a sentence."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{suggest(key.split('.')[-1], model.model_fields)}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"'{key}': {message[0].lower()}{message[1:]} (got {first['input']!r})" if key else message
-
-
-def suggest(word: str, known: Any) -> str:
-    """``; did you mean 'x'?`` for the nearest known word, or nothing."""
-    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{nearest[0]}'?" if nearest else ""
 
 
 def overrides(config: RunConfig) -> dict[str, Any]:

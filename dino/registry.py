@@ -16,9 +16,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dino.config import explain_validation, suggest
 from dino.data.generated.schemas import SETTINGS, AnySettings
-from dino.errors import UserError
+from dino.errors import UserError, explain_validation, suggest
 
 GENERATOR_VERSION: dict[str, int] = {"world": 2, "voc": 2, "davis": 2, "landmarks": 2, "copydays": 2}
 """Raised by hand when a generator's images change; part of `dataset_version`: other images, other runs."""

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dino.config import suggest
-from dino.errors import UserError
+from dino.errors import UserError, suggest
 
 DINO_URL = "https://dl.fbaipublicfiles.com/dino"
 DEIT_URL = "https://dl.fbaipublicfiles.com/deit"

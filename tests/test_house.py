@@ -86,3 +86,10 @@ def test_no_source_file_names_the_workplace(project_root: Path) -> None:
             if re.search("/ro" + "ot/|/ho" + r"me/\w+/", text):
                 offending.append(name)
     assert not offending, f"absolute paths of some machine in {offending}"
+
+
+def test_every_shipped_data_set_is_described(project_root: Path) -> None:
+    text = (project_root / "docs" / "data.md").read_text(encoding="utf-8")
+    names = [path.stem for path in (project_root / "dino" / "datasets").glob("*.yaml")]
+    assert names
+    assert [name for name in names if f"`{name}`" not in text] == []

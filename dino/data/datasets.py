@@ -13,12 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dino.config import suggest
 from dino.data.decode import CorruptImage, decode
 from dino.data.downloads import find_download
 from dino.data.folder import LabelledImages, list_folder, listing_digest
 from dino.data.voc import LISTS, find_voc, read_voc
-from dino.errors import UserError
+from dino.errors import UserError, suggest
 from dino.log import logger
 from dino.registry import DatasetSpec, dataset_version, load_registry, locate, missing_reason
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dino.config import suggest
-from dino.errors import UserError
+from dino.errors import UserError, suggest
 from dino.registry import Layout, dataset_version, load_registry, locate, missing_reason
 
 

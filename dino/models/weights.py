@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dino.config import CONVNETS, RunConfig, build_config, suggest
-from dino.errors import UserError
+from dino.config import CONVNETS, RunConfig, build_config
+from dino.errors import UserError, suggest
 from dino.files import sha256_file
 from dino.models.backbone import build_backbone
 

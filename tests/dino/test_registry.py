@@ -165,8 +165,3 @@ def test_generated_sets_lie_under_results_or_where_the_variable_says(folder: Pat
     assert missing_reason(world()) is None
     monkeypatch.setenv("DINO_GENERATED_DATA", "/scratch")
     assert locate(world()) == Path("/scratch/w")
-
-
-def test_every_shipped_set_is_described(project_root: Path):
-    text = (project_root / "docs" / "data.md").read_text(encoding="utf-8")
-    assert [name for name in load_registry() if f"`{name}`" not in text] == []

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dino.config import explain_validation
-from dino.errors import UserError
+from dino.errors import UserError, explain_validation
 from workflow.inputs.documents import build_model, read_document
 from workflow.inputs.evaluations import check_evaluation_names
 

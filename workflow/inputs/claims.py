@@ -17,8 +17,7 @@ import ast
 from collections.abc import Sequence
 from functools import cache
 
-from dino.config import suggest
-from dino.errors import UserError
+from dino.errors import UserError, suggest
 
 LONGEST = 500
 FUNCTIONS = ("abs", "min", "max", "mean")

@@ -12,8 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from dino.config import suggest
-from dino.errors import UserError
+from dino.errors import UserError, suggest
 
 KeyPath = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)

@@ -134,7 +134,7 @@ def check_evaluation_names(names: list[str]) -> None:
     Raises:
         UserError: It is none; the nearest is suggested.
     """
-    from dino.config import suggest
+    from dino.errors import suggest
 
     for name in names:
         if name not in evaluations():

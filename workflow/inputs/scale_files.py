@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dino.config import BACKBONE_FIELDS, RunConfig, suggest
-from dino.errors import UserError
+from dino.config import BACKBONE_FIELDS, RunConfig
+from dino.errors import UserError, suggest
 from dino.registry import load_registry
 from workflow.inputs.documents import Document, KeyPath, build_model, fail_validation, read_document
 from workflow.inputs.evaluations import evaluations

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dino.config import suggest
-from dino.errors import UserError
+from dino.errors import UserError, suggest
 from dino.protocols import PICTURES
 from dino.registry import dataset_version, find_spec
 from workflow.inputs.picture_spec import Picture

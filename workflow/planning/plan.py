@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from dino.config import RunConfig, load_recipe, run_id, suggest
-from dino.errors import UserError
+from dino.config import RunConfig, load_recipe, run_id
+from dino.errors import UserError, suggest
 from dino.released import missing_weights_reason
 from workflow.inputs.call import headline_studies
 from workflow.inputs.evaluations import check_evaluation_names, evaluations

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dino.config import suggest
-from dino.errors import UserError
+from dino.errors import UserError, suggest
 
 Pixels = NDArray[np.uint8]
 """(h, w, 3) RGB."""

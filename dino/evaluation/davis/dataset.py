@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dino.config import suggest
 from dino.data.folder import listing_digest
-from dino.errors import UserError
+from dino.errors import UserError, suggest
 from dino.evaluation.data_folders import find_data_folder
 from dino.evaluation.davis.masks import Mask, MaskCode, SequenceDefect, read_mask
 from dino.registry import load_registry

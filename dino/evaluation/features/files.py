@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dino.config import explain_validation
-from dino.errors import UserError
+from dino.errors import UserError, explain_validation
 from dino.files import atomic_path
 from dino.metrics import CheckpointIdentity
 

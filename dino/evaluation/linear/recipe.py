@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from dino.config import explain_validation
-from dino.errors import UserError
+from dino.errors import UserError, explain_validation
 from dino.protocols import CODE_VERSION
 
 BASE_LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)

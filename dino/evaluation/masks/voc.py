@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from dino.config import suggest
 from dino.data.decode import CorruptImage
 from dino.data.folder import EXTENSIONS, listing_digest
-from dino.errors import UserError
+from dino.errors import UserError, suggest
 from dino.evaluation.data_folders import find_data_folder
 
 IMAGES, CLASSES, INSTANCES = "JPEGImages", "SegmentationClass", "SegmentationObject"

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dino.config import explain_validation
-from dino.errors import UserError
+from dino.errors import UserError, explain_validation
 from dino.protocols import CODE_VERSION
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dino.doctor.studies import ask_needs
 from dino.registry import load_registry
 from dino.released import RELEASED
 from workflow.__main__ import main
@@ -41,3 +42,8 @@ def test_the_command_prints_lines_or_json(project_root: Path, capsys: pytest.Cap
     assert any(line.startswith("voc12 (paper): ") for line in capsys.readouterr().out.splitlines())
     assert main(["--root", str(project_root), "needs", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == find_needs(project_root).document()
+
+
+def test_the_doctor_understands_the_answer(project_root: Path):
+    told, needs = ask_needs(), find_needs(project_root)
+    assert (told.datasets, told.weights, told.problem) == (needs.datasets, needs.weights, "")
