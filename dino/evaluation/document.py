@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from dino.evaluation.runtime import device_name
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from dino.evaluation.checkpoints import Identity
     from dino.evaluation.features.files import FeatureMeta
+    from dino.evaluation.features.pairs import FeaturePair
 
 
 def describe_evaluation(
@@ -69,4 +71,40 @@ def describe_evaluation(
         created=created_now(),
         notes=notes,
         versions=package_versions(),
+    )
+
+
+def describe_pair(
+    protocol: str,
+    pair: FeaturePair,
+    metrics: dict[str, Measure],
+    *,
+    chance: float | None,
+    settings: dict[str, Any],
+    device: torch.device,
+    notes: list[str],
+) -> MetricsFile:
+    """The metrics file of an evaluation of ``pair``; ``settings`` are the protocol's own."""
+    meta = pair.train.meta
+    return describe_evaluation(
+        protocol,
+        meta,
+        metrics=metrics,
+        chance=chance,
+        settings={
+            **settings,
+            "subset": pair.subset,
+            "preprocessing": meta.preprocessing.model_dump() if meta.preprocessing else None,
+        },
+        data=DataIdentity(
+            name=meta.data.name if meta.data else None,
+            digest=meta.data.digest if meta.data else None,
+            train=len(pair.train.labels),
+            test=len(pair.test.labels),
+            classes=pair.classes,
+            test_digest=pair.test.meta.data.digest if pair.test.meta.data else None,
+        ),
+        device=device,
+        seconds=time.perf_counter() - pair.started,
+        notes=[*notes, *pair.notes],
     )

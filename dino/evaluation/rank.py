@@ -39,7 +39,8 @@ def run(options: argparse.Namespace) -> None:
     """Write the metrics file and print the ranks."""
     import torch
 
-    from dino.evaluation.features.pairs import describe_pair, read_pair
+    from dino.evaluation.document import describe_pair
+    from dino.evaluation.features.pairs import read_pair
     from dino.evaluation.runtime import set_up_torch
     from dino.metrics import Measure, write_metrics
 

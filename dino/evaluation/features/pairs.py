@@ -1,4 +1,4 @@
-"""The features of training and test images as an evaluation takes them: read or made, checked, and described."""
+"""The features of training and test images as an evaluation takes them: read or made, and checked."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dino.errors import UserError
-from dino.evaluation.document import describe_evaluation
 from dino.evaluation.features.files import FeatureMeta, FeatureSet, default_name, read_features
 from dino.evaluation.features.subset import Subset
-from dino.metrics import DataIdentity, Measure, MetricsFile
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass
@@ -81,42 +76,6 @@ def read_pair(options: argparse.Namespace) -> FeaturePair:
         write_split_features(feature_settings(options), list(zip(splits, targets, strict=True)))
         train, test = (read_features(target, with_paths=with_paths) for target in targets)
     return make_pair(train, test, subset=subset, started=started)
-
-
-def describe_pair(
-    protocol: str,
-    pair: FeaturePair,
-    metrics: dict[str, Measure],
-    *,
-    chance: float | None,
-    settings: dict[str, Any],
-    device: torch.device,
-    notes: list[str],
-) -> MetricsFile:
-    """The metrics file of an evaluation of ``pair``; ``settings`` are the protocol's own."""
-    meta = pair.train.meta
-    return describe_evaluation(
-        protocol,
-        meta,
-        metrics=metrics,
-        chance=chance,
-        settings={
-            **settings,
-            "subset": pair.subset,
-            "preprocessing": meta.preprocessing.model_dump() if meta.preprocessing else None,
-        },
-        data=DataIdentity(
-            name=meta.data.name if meta.data else None,
-            digest=meta.data.digest if meta.data else None,
-            train=len(pair.train.labels),
-            test=len(pair.test.labels),
-            classes=pair.classes,
-            test_digest=pair.test.meta.data.digest if pair.test.meta.data else None,
-        ),
-        device=device,
-        seconds=time.perf_counter() - pair.started,
-        notes=[*notes, *pair.notes],
-    )
 
 
 def check_pair(train: FeatureSet, test: FeatureSet) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from dino.errors import UserError
-from dino.evaluation.features.pairs import FeaturePair, describe_pair
+from dino.evaluation.document import describe_pair
+from dino.evaluation.features.pairs import FeaturePair
 from dino.evaluation.scoring.multilabel import (
     MeanPrecision,
     mean_precision,

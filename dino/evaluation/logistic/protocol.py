@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dino.errors import UserError
-from dino.evaluation.features.pairs import FeaturePair, describe_pair
+from dino.evaluation.document import describe_pair
+from dino.evaluation.features.pairs import FeaturePair
 from dino.evaluation.logistic.solve import CHUNK_BYTES, Solution, solve
 from dino.evaluation.scoring.accuracy import count_right
 from dino.evaluation.scoring.multilabel import mean_precision, random_precision, undefined_note
