@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 from workflow.results.tables.model import Table
 
 
 def csv_table(table: Table) -> str:
     """The heads, then a line for each of the table's."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head.text for head in table.heads)
-    writer.writerows([cell.text for cell in line] for line in table.lines)
-    return out.getvalue()
+    import pandas as pd
+
+    lines = [[cell.text for cell in line] for line in table.lines]
+    frame = pd.DataFrame(lines, columns=[head.text for head in table.heads], dtype=str)
+    text: str = frame.to_csv(index=False, lineterminator="\n")
+    return text
