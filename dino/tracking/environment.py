@@ -8,14 +8,13 @@ import platform
 import socket
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from dino.files import write_json
+from dino.metrics import PACKAGES, package_versions
 
 ENVIRONMENT = "environment.json"
-_PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
 
 def record_environment(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -43,7 +42,7 @@ def describe_environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "command": " ".join(sys.argv),
-        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
+        "versions": {name: version for name, version in package_versions().items() if name in PACKAGES},
     }
 
 
@@ -90,11 +89,4 @@ def _user() -> str | None:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's nameless user
-        return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
         return None
