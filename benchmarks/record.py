@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from dino.files import write_text
-from workflow.session.provenance import commit, machine
+from dino.tracking.environment import commit_in_words, machine_in_words
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = {
@@ -49,7 +49,8 @@ def main() -> None:
         call = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
         sections.append(f"**{title}** (`{shlex.join(shown)}`)\n\n```\n{call.stdout.strip()}\n```")
     provenance = (
-        f"Measured on {time.strftime('%Y-%m-%d')} by `benchmarks/record.py`, {machine()}, commit {commit(ROOT)}."
+        f"Measured on {time.strftime('%Y-%m-%d')} by `benchmarks/record.py`, {machine_in_words()},"
+        f" commit {commit_in_words(ROOT)}."
     )
     write_text(ROOT / "docs" / "expected" / "benchmarks.md", "\n\n".join([provenance, *sections]) + "\n")
 

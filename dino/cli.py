@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dino import __version__
+from dino.collector import spare_modules
 from dino.errors import EXIT_DIVERGED, EXIT_REQUEUE, EXIT_USER_ERROR, DivergenceError, Interrupted, UserError
 from dino.protocols import FEATURES, PICTURES, PROTOCOLS
 from dino.warm.client import run_warm
@@ -71,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = run_warm("dino", arguments)
         if status is not None:
             return status
+    if argv is None:
+        spare_modules()
     options = build_parser(chosen).parse_args(arguments)
     from dino.log import logger, set_up_logging
 

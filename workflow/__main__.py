@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dino.collector import spare_modules
 from dino.errors import EXIT_USER_ERROR, UserError
 from dino.warm.client import run_warm
 
@@ -24,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = run_warm("workflow", sys.argv[1:])
         if status is not None:
             return status
+    if argv is None:
+        spare_modules()
     options = build_parser().parse_args(argv)
     try:
         options.run(options)

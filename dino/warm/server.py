@@ -50,7 +50,7 @@ PROGRAMS = {
     ),
     "workflow": Program(
         main="workflow.__main__",
-        preload=("pandas", "matplotlib.pyplot", "seaborn", "workflow.results.cli", "workflow.planning.plan"),
+        preload=("pandas", "seaborn", "workflow.results.figures.figures", "workflow.results.summary"),
     ),
 }
 

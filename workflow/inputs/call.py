@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dino.errors import UserError, explain_validation
 from workflow.inputs.documents import build_model, read_document
 from workflow.inputs.evaluations import check_evaluation_names
+from workflow.inputs.weights import WeightsChoice
 
 
 class Settings(BaseModel):
@@ -28,7 +29,7 @@ class Settings(BaseModel):
     """Runs of each variant, with seeds 0, 1, ..."""
     evaluations: Literal["all"] | list[str] = "all"
     """Entries of `workflow/evaluations.yaml`, separated by commas: only these run; or ``all``."""
-    weights: Literal["pretrained", "released", "released-only"] = "pretrained"
+    weights: WeightsChoice = "pretrained"
     """``released``: the authors' weights in place of the pretrainings that they are of, at a scale that fits them;
     ``released-only``: nothing else is trained either."""
     tracking: Literal["on", "off"] = "on"

@@ -6,9 +6,11 @@ pretraining: only metrics, under ``runs/weights-<name>``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from dino.released import find_weights
+
+WeightsChoice = Literal["pretrained", "released", "released-only"]
 
 PREFIX = "weights-"
 """How the id of a run of external weights begins."""

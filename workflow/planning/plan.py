@@ -16,12 +16,10 @@ from workflow.inputs.evaluations import check_evaluation_names, evaluations
 from workflow.inputs.scale_files import load_scale, scale_names
 from workflow.inputs.scales import NoCounterpart, Scale, architecture_key
 from workflow.inputs.studies import Study, Variant, is_mean, load_study, study_names
-from workflow.inputs.weights import weights_fields, weights_run
+from workflow.inputs.weights import WeightsChoice, weights_fields, weights_run
 from workflow.planning.paths import metrics_file, run_dir
 from workflow.planning.placement import DataState, Placed, Placement, data_state
 from workflow.planning.snapshots import missing_snapshots
-
-WeightsChoice = Literal["pretrained", "released", "released-only"]
 
 
 @dataclass(frozen=True)

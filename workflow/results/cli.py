@@ -42,7 +42,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_shared(command: argparse.ArgumentParser) -> None:
-    from workflow.planning.plan import WeightsChoice
+    from workflow.inputs.weights import WeightsChoice
 
     command.add_argument("--scale", default="laptop", help="a scale in workflow/scales/ (default: laptop)")
     command.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 (default: 1)")
