@@ -49,11 +49,8 @@ def add_forward_arguments(group: argparse._ArgumentGroup, *, batch_size: int) ->
     group.add_argument("--workers", type=int, metavar="N", help="processes that read images (default: by cores)")
 
 
-def add_features_arguments(parser: argparse.ArgumentParser, *, title: str, required: bool = False) -> None:
-    """What is made into features and how: the checkpoint, the data and the preprocessing."""
-    group = parser.add_argument_group(title)
-    add_checkpoint_arguments(group, required=required)
-    group.add_argument("--data", required=required, metavar="D", help="a registered data set's name or a folder")
+def add_size_arguments(group: argparse._ArgumentGroup) -> None:
+    """How images are prepared for a frozen backbone: ``--image-size`` and ``--resize``."""
     group.add_argument("--image-size", type=positive, metavar="PX", help="centre crop (default: the checkpoint's; 224)")
     group.add_argument(
         "--resize",
@@ -61,6 +58,14 @@ def add_features_arguments(parser: argparse.ArgumentParser, *, title: str, requi
         metavar="PX",
         help="short side before the crop (default 8/7 of it; below 160 px the same)",
     )
+
+
+def add_features_arguments(parser: argparse.ArgumentParser, *, title: str, required: bool = False) -> None:
+    """What is made into features and how: the checkpoint, the data and the preprocessing."""
+    group = parser.add_argument_group(title)
+    add_checkpoint_arguments(group, required=required)
+    group.add_argument("--data", required=required, metavar="D", help="a registered data set's name or a folder")
+    add_size_arguments(group)
     add_forward_arguments(group, batch_size=128)
 
 

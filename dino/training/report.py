@@ -16,12 +16,12 @@ from dino.metrics import (
     package_versions,
     write_metrics,
 )
-from dino.protocols import CODE_VERSION
+from dino.protocols import CODE_VERSION, PROTOCOLS
 from dino.running.journal import Record, read
 from dino.running.progress import STATUS_NAME
 
 REPORT = Path("metrics") / "pretrain.json"
-UNITS = {"loss": "", "teacher_entropy": "nats", "kl": "nats"}
+LAST = ("loss", "teacher_entropy", "kl")
 """Quantities of the journal whose last logged value is reported."""
 
 
@@ -69,7 +69,8 @@ def _of_journal(records: list[Record], peak_mib: float) -> dict[str, Measure]:
         return {}
     last = records[-1].metrics
     speeds = [record.metrics["images_per_second"] for record in records if "images_per_second" in record.metrics]
-    measures = {name: Measure(value=last[name], unit=unit) for name, unit in UNITS.items() if name in last}
+    declared = PROTOCOLS["pretrain"].metrics
+    measures = {name: Measure(value=last[name], unit=declared[name].unit) for name in LAST if name in last}
     measures["peak_memory"] = Measure(value=peak_mib / 1024, unit="GiB")
     if speeds:
         measures["im_per_s"] = Measure(value=statistics.median(speeds), unit="im/s")

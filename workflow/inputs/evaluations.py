@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import keyword
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,10 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dino.errors import UserError
 from dino.protocols import PROTOCOLS
 from dino.protocols.protocol import Protocol
-from workflow.inputs.documents import Document, fail_validation, read_document
+from workflow.inputs.documents import NAME, Document, fail_validation, read_document
 
 EVALUATIONS_FILE = Path(__file__).resolve().parent.parent / "evaluations.yaml"
-NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Evaluation(BaseModel):

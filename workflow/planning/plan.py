@@ -272,13 +272,14 @@ def _add_cells(plan: Plan, study: Study, name: str, variant: Variant, seed: int,
 
 def _unmeasurable(run: PlannedRun, placed: Placed) -> str | None:
     """Why a run has no such number: by its nature, or since it finished without what would have been measured."""
-    if placed.protocol not in ("pretrain", "knn_curve"):
+    reads = placed.evaluation.kind.reads
+    if reads not in ("pretraining", "snapshots"):
         return None
     if run.config is None:
         return "these weights were trained elsewhere"
     if run.config.epochs == 0:
         return "random weights are not trained"
-    return missing_snapshots(run.run_dir, run.config, placed.name) if placed.protocol == "knn_curve" else None
+    return missing_snapshots(run.run_dir, run.config, placed.name) if reads == "snapshots" else None
 
 
 def _table_order(plan: Plan) -> Callable[[Cell], tuple[int, int, int, int]]:

@@ -16,7 +16,7 @@ from workflow.inputs.call import Settings
 from workflow.inputs.scales import Scale
 from workflow.planning.placement import Placed
 from workflow.planning.plan import Plan, PlannedRun, make_plan
-from workflow.planning.snapshots import PROTOCOL, studies_of_curves
+from workflow.planning.snapshots import studies_of_curves
 
 Wildcards = Any
 """Snakemake's object of a job's wildcards: ``scale``, ``run``, ``study``, ``dataset``, ``evaluation``, ``picture``."""
@@ -132,5 +132,5 @@ def manifest(name: str | None, output: str, wildcards: Wildcards) -> list[str]:
 
 def count_snapshots(run: PlannedRun, scale: Scale) -> int:
     """About how many snapshots ``run`` keeps; 0 where nothing asks for its curve."""
-    placed = [each for each in run.evaluations.values() if each.protocol == PROTOCOL]
+    placed = [each for each in run.evaluations.values() if each.evaluation.kind.reads == "snapshots"]
     return max((scale.settings_of(each.evaluation, run.architecture).snapshots for each in placed), default=0)

@@ -7,8 +7,6 @@ from pathlib import Path
 from dino.config import RunConfig
 from workflow.inputs.evaluations import evaluations
 
-PROTOCOL = "knn_curve"
-
 
 def snapshot_folder(run_dir: Path) -> Path:
     """Where a run keeps its snapshots."""
@@ -17,7 +15,7 @@ def snapshot_folder(run_dir: Path) -> Path:
 
 def studies_of_curves(folder: Path) -> list[str]:
     """The studies in ``folder`` that may ask for a curve: those whose file names such an evaluation at all."""
-    names = [name for name, each in evaluations().items() if each.protocol == PROTOCOL]
+    names = [name for name, each in evaluations().items() if each.kind.reads == "snapshots"]
     texts = {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))}
     return [study for study, text in texts.items() if any(f"{name}." in text for name in names)]
 

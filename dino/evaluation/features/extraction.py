@@ -19,14 +19,8 @@ from dino.data import EvalImages, ImageSet, resolve_dataset
 from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity, load_evaluated
 from dino.evaluation.features.files import FeatureData, FeatureMeta, Preprocessing, read_meta, write_features
-from dino.evaluation.runtime import device_name, set_up_torch
+from dino.evaluation.runtime import set_up_torch
 from dino.log import logger, track
-from dino.metrics import (
-    created_now,
-    package_versions,
-    peak_device_memory_mib,
-    peak_memory_mib,
-)
 from dino.protocols import CODE_VERSION
 from dino.running.precision import autocast, full_precision_products
 
@@ -243,21 +237,13 @@ def _write_one(
             f"{settings.checkpoint}: the features of {broken} of {len(extracted.features)} images are not finite "
             f"numbers; {way_out}"
         )
-    measured = {
-        "skipped": list(images.skipped),
-        "device": device_name(settings.device),
-        "seconds": round(time.perf_counter() - started, 3),
-        "peak_memory_mib": peak_memory_mib(),
-        "peak_device_memory_mib": peak_device_memory_mib(str(settings.device)),
-        "created": created_now(),
-        "versions": package_versions(),
-    }
+    meta = meta.measured(skipped=list(images.skipped), device=settings.device, started=started)
     write_features(
         path,
         features=extracted.features,
         labels=extracted.labels,
         paths=extracted.paths,
-        meta=meta.model_copy(update=measured),
+        meta=meta,
     )
     count, width = extracted.features.shape
-    logger.info("%s: %d features of %d dimensions in %.1f s", path, count, width, measured["seconds"])
+    logger.info("%s: %d features of %d dimensions in %.1f s", path, count, width, meta.seconds)

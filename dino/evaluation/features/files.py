@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino.errors import UserError, explain_validation
+from dino.evaluation.runtime import device_name
 from dino.files import atomic_path
-from dino.metrics import CheckpointIdentity
+from dino.metrics import (
+    CheckpointIdentity,
+    created_now,
+    package_versions,
+    peak_device_memory_mib,
+    peak_memory_mib,
+)
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Preprocessing(BaseModel):
@@ -68,6 +79,19 @@ class FeatureMeta(BaseModel):
     peak_device_memory_mib: float | None = None
     created: datetime.datetime | None = None
     versions: dict[str, str] = {}
+
+    def measured(self, *, skipped: list[str], device: torch.device, started: float) -> FeatureMeta:
+        """The same with what making the features took, from ``started`` (``time.perf_counter()``) to now."""
+        found = {
+            "skipped": skipped,
+            "device": device_name(device),
+            "seconds": round(time.perf_counter() - started, 3),
+            "peak_memory_mib": peak_memory_mib(),
+            "peak_device_memory_mib": peak_device_memory_mib(str(device)),
+            "created": created_now(),
+            "versions": package_versions(),
+        }
+        return self.model_copy(update=found)
 
     def made_from(self) -> tuple[Any, ...]:
         """What decides the features; files that agree in it need not be made again."""

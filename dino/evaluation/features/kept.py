@@ -15,9 +15,7 @@ from dino.errors import UserError
 from dino.evaluation.checkpoints import Identity
 from dino.evaluation.features.files import FeatureData, FeatureMeta, read_features, write_features
 from dino.evaluation.features.whole_images import ImageList, ListFeatures, Running, extract_list
-from dino.evaluation.runtime import device_name
 from dino.log import logger
-from dino.metrics import created_now, package_versions, peak_device_memory_mib, peak_memory_mib
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +49,13 @@ class FeatureKeeper:
             return kept
         started = time.perf_counter()
         made = extract_list(network, images, running)
-        measured = {
-            "skipped": made.skipped,
-            "device": device_name(running.device),
-            "seconds": round(time.perf_counter() - started, 3),
-            "peak_memory_mib": peak_memory_mib(),
-            "peak_device_memory_mib": peak_device_memory_mib(str(running.device)),
-            "created": created_now(),
-            "versions": package_versions(),
-        }
+        meta = meta.measured(skipped=made.skipped, device=running.device, started=started)
         write_features(
             path,
             features=made.features,
             labels=made.indices,
             paths=[images.paths[index] for index in made.indices],
-            meta=meta.model_copy(update=measured),
+            meta=meta,
         )
         return made
 

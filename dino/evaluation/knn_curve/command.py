@@ -8,7 +8,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``dino knn_curve``."""
-    from dino.evaluation.runtime import add_forward_arguments, add_runtime_arguments, positive
+    from dino.evaluation.runtime import add_forward_arguments, add_runtime_arguments, add_size_arguments, positive
 
     what = parser.add_argument_group("what")
     what.add_argument("--snapshots", required=True, type=Path, metavar="DIR", help="a run's folder of snapshots")
@@ -17,13 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how")
     how.add_argument("--k", type=positive, default=20, metavar="K", help="neighbours (default 20)")
     how.add_argument("--temperature", type=float, default=0.07, metavar="T", help="of the votes (default 0.07)")
-    how.add_argument("--image-size", type=positive, metavar="PX", help="centre crop (default: the checkpoint's; 224)")
-    how.add_argument(
-        "--resize",
-        type=positive,
-        metavar="PX",
-        help="short side before the crop (default 8/7 of it; below 160 px the same)",
-    )
+    add_size_arguments(how)
     how.add_argument("--memory-mib", type=positive, default=512, metavar="M", help="bound of a chunk (default 512)")
     add_forward_arguments(how, batch_size=128)
     add_runtime_arguments(parser)
